@@ -1,0 +1,1 @@
+../../components/model_server.py

@@ -1,0 +1,1 @@
+../../components/polyaxon_tracking.py

@@ -1,0 +1,1 @@
+"""From manifests to DAGs; nothing else in the house makes a DAG."""

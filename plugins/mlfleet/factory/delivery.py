@@ -1,0 +1,112 @@
+"""What follows training: evaluate, build_image, verify_image, release, deploy."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from mlfleet.factory.facts import ordered, static_references
+from mlfleet.factory.plan import Plan
+from mlfleet.manifest.models import Deploy, Evaluation, Image
+from mlfleet.operators.evaluate import EvaluateOperator
+from mlfleet.operators.image import BuildImageOperator
+from mlfleet.operators.release import ReleaseOperator
+from mlfleet.operators.spinnaker import SpinnakerDeployOperator
+from mlfleet.sensors.container_registry import ImageSensor
+
+EVALUATE, BUILD, VERIFY, RELEASE, DEPLOY = "evaluate", "build_image", "verify_image", "release", "deploy"
+
+
+def deliver(plan: Plan, trained: dict[str, BaseOperator]) -> BaseOperator | None:
+    """Adds the tasks after training to the current DAG, one after the other; returns the last one.
+
+    ``trained`` is the last training task of each experiment, by slug.
+    """
+    project = plan.project
+    chain: list[BaseOperator] = []
+    if project.evaluation and trained:
+        chain.append(_evaluate(plan, project.evaluation, trained))
+    if project.image:
+        chain += [_build(plan, project.image, trained), _verify(plan, project.image), _release(plan, project.deploy)]
+        if project.deploy:
+            chain.append(_deploy(plan, project.deploy))
+    for earlier, later in itertools.pairwise(chain):
+        earlier >> later
+    for task in trained.values() if chain else ():
+        task >> chain[0]
+    return chain[-1] if chain else None
+
+
+def _references(plan: Plan) -> dict[str, Any]:
+    static = static_references(plan.project, plan.environment, plan.commit)
+    return {"static": static, "tasks": {}, "window_seconds": int(plan.project.window.total_seconds())}
+
+
+def _evaluate(plan: Plan, section: Evaluation, trained: dict[str, BaseOperator]) -> EvaluateOperator:
+    bound = section.model_dump()
+    return EvaluateOperator(
+        task_id=EVALUATE,
+        evaluations=[{"experiment": slug, "task_id": task.task_id, **bound} for slug, task in trained.items()],
+        references=_references(plan),
+    )
+
+
+def _build(plan: Plan, section: Image, trained: dict[str, BaseOperator]) -> BuildImageOperator:
+    packages_models = bool(plan.project.training and plan.project.training.kfp)
+    return BuildImageOperator(
+        task_id=BUILD,
+        repository=_repository(plan, section),
+        dockerfile=plan.file(section.dockerfile),
+        context=plan.file(section.context),
+        build_args=ordered(section.args),
+        models={slug: task.task_id for slug, task in trained.items()} if packages_models else {},
+        labels={
+            "org.opencontainers.image.title": "${project.name}",
+            "org.opencontainers.image.revision": "${git.commit}",
+        },
+        references=_references(plan),
+        container_registry_conn_id=plan.environment.connections.container_registry,
+    )
+
+
+def _verify(plan: Plan, section: Image) -> ImageSensor:
+    built = f"ti.xcom_pull(task_ids='{BUILD}')"
+    return ImageSensor(
+        task_id=VERIFY,
+        repository=_repository(plan, section),
+        tag=f"{{{{ {built}['tag'] }}}}",
+        digest=f"{{{{ {built}['digest'] }}}}",
+        container_registry_conn_id=plan.environment.connections.container_registry,
+    )
+
+
+def _release(plan: Plan, deploy: Deploy | None) -> ReleaseOperator:
+    connections = plan.environment.connections
+    return ReleaseOperator(
+        task_id=RELEASE,
+        build_task_id=BUILD,
+        evaluate_task_id=EVALUATE if plan.project.evaluation and plan.project.training else None,
+        application=deploy.spinnaker.application if deploy else None,
+        pipeline=deploy.spinnaker.pipeline if deploy else None,
+        spinnaker_conn_id=connections.spinnaker if deploy else None,
+        container_registry_conn_id=connections.container_registry,
+        references=_references(plan),
+    )
+
+
+def _deploy(plan: Plan, section: Deploy) -> SpinnakerDeployOperator:
+    return SpinnakerDeployOperator(
+        task_id=DEPLOY,
+        application=section.spinnaker.application,
+        pipeline=section.spinnaker.pipeline,
+        release_task_id=RELEASE,
+        spinnaker_conn_id=plan.environment.connections.spinnaker,
+        timeout=section.timeout,
+        references=_references(plan),
+    )
+
+
+def _repository(plan: Plan, section: Image) -> str:
+    return section.repository or plan.project.name

@@ -1,0 +1,108 @@
+"""What a DAG and its tasks are told of their project: schedule, documentation, what references stand for."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pendulum
+from airflow.sdk import Asset, CronDataIntervalTimetable
+from pendulum.tz.timezone import Timezone
+
+from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.models import Experiment, Owner, Project
+from mlfleet.manifest.rendering import rendered
+
+COMMIT_VARIABLE = "MLFLEET_COMMIT"
+UNKNOWN_COMMIT = "unknown"
+
+
+def released_asset(project: str) -> Asset:
+    """The asset whose event says that a project has a new release; other projects can be scheduled by it."""
+    return Asset(f"mlfleet://{project}/released")
+
+
+def schedule_of(project: Project) -> CronDataIntervalTimetable | list[Asset] | None:
+    """The DAG's schedule: data intervals between cron ticks, another project's release, or only by hand."""
+    schedule = project.schedule
+    if schedule is None:
+        return None
+    if schedule.cron:
+        return CronDataIntervalTimetable(schedule.cron, timezone=Timezone(schedule.timezone))
+    return [released_asset(schedule.asset)] if schedule.asset else None
+
+
+def start_of(project: Project) -> pendulum.DateTime | None:
+    """Midnight of the first day, in the schedule's time zone, which so becomes the DAG's; None without a schedule."""
+    if project.schedule is None:
+        return None
+    day = project.schedule.start_date
+    return pendulum.datetime(day.year, day.month, day.day, tz=project.schedule.timezone)
+
+
+def tags_of(project: Project) -> list[str]:
+    """``mlfleet``, the owners' names and the manifest's own tags."""
+    return sorted({"mlfleet", *(owner.github for owner in project.owners), *project.tags})
+
+
+def documentation_of(project: Project, manifest: str) -> str:
+    """Markdown for the DAG's page; the manifest stands at its end, so that a changed one is a new DAG version."""
+    lines = [f"# {project.title or project.name}", ""]
+    if project.description:
+        lines += [project.description, ""]
+    lines += ["**Owners:** " + ", ".join(_owner(owner) for owner in project.owners), ""]
+    if project.links:
+        lines += [*(f"- [{link.title}]({link.url})" for link in project.links), ""]
+    lines += [f"Generated from `{manifest}`; defaults are filled in:", "", "```yaml", rendered(project).rstrip(), "```"]
+    return "\n".join(lines)
+
+
+def static_references(
+    project: Project, environment: Environment, commit: str, experiment: Experiment | None = None
+) -> dict[str, Any]:
+    """What is known without a run; values of ``env.*`` may hold ``${process.NAME}``, which is read at run time."""
+    found: dict[str, Any] = {"project.name": project.name, "git.commit": commit}
+    found.update({f"env.{name}": value for name, value in environment.values.items()})
+    if experiment is not None:
+        found.update({"experiment.name": experiment.name, "experiment.slug": experiment.slug})
+        found.update({f"experiment.params.{name}": value for name, value in experiment.params.items()})
+    return dict(sorted(found.items()))
+
+
+@functools.lru_cache(maxsize=64)
+def commit_of(root: Path) -> str:
+    """The commit of the code below `root`: of its git checkout, else of the variable MLFLEET_COMMIT, else "unknown".
+
+    Images are often built without the .git folder; their build sets the variable.
+    """
+    try:
+        asked = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+        if asked.returncode == 0:
+            return asked.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+    return os.environ.get(COMMIT_VARIABLE) or UNKNOWN_COMMIT
+
+
+def ordered(value: Any) -> Any:
+    """Plain data with its keys sorted: manifests that differ only in the order of keys give the same DAG."""
+    if isinstance(value, Mapping):
+        return {key: ordered(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [ordered(item) for item in value]
+    return value
+
+
+def _owner(owner: Owner) -> str:
+    handle = owner.github.removeprefix("@")
+    organisation, slash, team = handle.partition("/")
+    page = f"orgs/{organisation}/teams/{team}" if slash else handle
+    also = [text for text in (owner.email, owner.slack) if text]
+    return f"[@{handle}](https://github.com/{page})" + (f" ({', '.join(also)})" if also else "")

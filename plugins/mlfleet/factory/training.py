@@ -1,0 +1,67 @@
+"""The task group of an experiment: a Polyaxon run or tuning, then a KFP run, either of them optional."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperator, TaskGroup
+
+from mlfleet.factory.facts import ordered, static_references
+from mlfleet.factory.plan import Plan
+from mlfleet.manifest.models import Experiment, KFPTraining, PolyaxonTraining
+from mlfleet.operators.kfp import KFPRunOperator
+from mlfleet.operators.polyaxon import PolyaxonRunOperator
+
+
+def train(plan: Plan, experiment: Experiment) -> BaseOperator | None:
+    """Adds the experiment's tasks to the current DAG; returns the last of them, None when nothing is trained."""
+    training = plan.project.training
+    if training is None:
+        return None
+    tasks: dict[str, BaseOperator] = {}
+    with TaskGroup(experiment.slug, tooltip=f"Experiment {experiment.name}"):
+        if training.polyaxon:
+            tasks["polyaxon"] = _polyaxon(plan, experiment, training.polyaxon)
+        if training.kfp:
+            earlier = {system: task.task_id for system, task in tasks.items()}
+            tasks["kfp"] = _kfp(plan, experiment, training.kfp, earlier)
+    if len(tasks) == 2:
+        tasks["polyaxon"] >> tasks["kfp"]
+    return list(tasks.values())[-1] if tasks else None
+
+
+def _references(plan: Plan, experiment: Experiment, earlier: dict[str, str]) -> dict[str, Any]:
+    static = static_references(plan.project, plan.environment, plan.commit, experiment)
+    return {"static": static, "tasks": earlier, "window_seconds": int(plan.project.window.total_seconds())}
+
+
+def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> PolyaxonRunOperator:
+    matrix = section.matrix.model_dump(mode="json", by_alias=True, exclude_none=True) if section.matrix else None
+    return PolyaxonRunOperator(
+        task_id="polyaxon",
+        project=plan.project.name,
+        name=f"{plan.project.name}-{experiment.slug}",
+        spec_path=plan.file(section.polyaxonfile),
+        files={name: plan.file(name) for name in section.files},
+        params=ordered(section.params),
+        matrix=ordered(matrix),
+        best_by=section.best_by.model_dump() if section.best_by else None,
+        references=_references(plan, experiment, {}),
+        polyaxon_conn_id=plan.environment.connections.polyaxon,
+        timeout=section.timeout,
+    )
+
+
+def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict[str, str]) -> KFPRunOperator:
+    function = section.pipeline.rpartition(":")[2]
+    return KFPRunOperator(
+        task_id="kfp",
+        pipeline=f"{plan.file(section.file)}:{function}",
+        experiment=f"{plan.project.name}.{experiment.slug}",
+        params=ordered(section.params),
+        pipeline_root=plan.environment.values.get("pipeline_root"),
+        enable_caching=section.caching,
+        references=_references(plan, experiment, earlier),
+        kfp_conn_id=plan.environment.connections.kfp,
+        timeout=section.timeout,
+    )

@@ -1,0 +1,37 @@
+"""The connection type ``polyaxon``: host, token as password, owner in extra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlfleet.clients.auth import Credentials
+from mlfleet.clients.polyaxon import PolyaxonClient
+from mlfleet.hooks.base import SystemHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+
+class PolyaxonHook(SystemHook[PolyaxonClient]):
+    """A Polyaxon server; extra: ``owner`` ("default"), ``namespace`` of the logs, ``ui_url``, ``verify_ssl``."""
+
+    default_conn_name = "polyaxon_default"
+    conn_type = "polyaxon"
+    hook_name = "Polyaxon"
+
+    def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> PolyaxonClient:
+        """CE takes no token; elsewhere it travels as ``Authorization: Token`` (polyaxon.md 1)."""
+        token = connection.password
+        credentials = Credentials.token(token, "Token") if token else Credentials.none()
+        return PolyaxonClient(
+            self.http(connection, extra, credentials),
+            owner=extra.get("owner") or "default",
+            namespace=extra.get("namespace") or "polyaxon",
+            ui_url=extra.get("ui_url") or None,
+        )
+
+    async def probe(self, client: PolyaxonClient) -> str:
+        """Version and distribution of the server."""
+        found = await client.installation()
+        return f"Polyaxon {found.get('version')} ({found.get('dist')}) at {client.http.base_url}"

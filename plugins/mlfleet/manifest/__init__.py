@@ -1,0 +1,1 @@
+"""The project manifest: models, loading with positions, diagnostics, references, environments. Knows no Airflow."""

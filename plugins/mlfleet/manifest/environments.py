@@ -1,0 +1,101 @@
+"""``include/environments/<name>.yaml``: which connections an environment has, and its values for ``${env.*}``.
+
+::
+
+    name: dev
+    connections: {polyaxon: polyaxon_default, kfp: kfp_default, ...}      # Airflow connection ids, all optional
+    values: {data_root: "${process.MLFLEET_DATA_ROOT}", ...}              # read as ${env.data_root}
+
+``${process.NAME}`` is a variable of the Airflow process; it is read when a task runs, so a manifest can be checked
+where it is not set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, JsonValue, ValidationError
+
+from mlfleet.errors import ConfigError, ManifestError
+from mlfleet.manifest import references
+from mlfleet.manifest.diagnostics import Diagnostic, errors, nearest
+from mlfleet.manifest.document import Document, parse
+from mlfleet.manifest.models import Section
+from mlfleet.manifest.translate import report
+from mlfleet.manifest.values import Text
+
+VARIABLE = "MLFLEET_ENV"
+DEFAULT = "dev"
+SUFFIXES = (".yaml", ".yml")
+
+
+class Connections(Section):
+    """Airflow connection ids by system."""
+
+    polyaxon: Text = "polyaxon_default"
+    kfp: Text = "kfp_default"
+    spinnaker: Text = "spinnaker_default"
+    container_registry: Text = "container_registry_default"
+
+
+class Environment(Section):
+    """One environment; ``values`` as written, with ``${process.NAME}`` unresolved."""
+
+    name: Text
+    connections: Connections = Connections()
+    values: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def load_environment(path: Path, shown_as: str = "") -> tuple[Environment | None, list[Diagnostic]]:
+    """Reads one file; the environment is None when there are errors among the diagnostics."""
+    try:
+        document = parse(path.read_text(encoding="utf-8"), shown_as or str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        document = Document(shown_as or str(path), "")
+        document.report("MF001", (), f"the file cannot be read: {error}")
+    if document.data is None:
+        return None, document.diagnostics
+    try:
+        environment = Environment.model_validate(document.data)
+    except ValidationError as error:
+        report(document, error, Environment)
+        return None, document.diagnostics
+    if environment.name != path.stem:
+        document.report("MF015", ("name",), f"the environment of {path.name} is called {environment.name!r}",
+                        f"name: {path.stem}")  # fmt: skip
+    _check_values(document, environment)
+    return (None if errors(document.diagnostics) else environment), document.diagnostics
+
+
+def select_environment(folder: Path, environ: Mapping[str, str] | None = None) -> Environment:
+    """The environment that ``MLFLEET_ENV`` names (default dev); ConfigError or ManifestError when it cannot be used."""
+    name = (os.environ if environ is None else environ).get(VARIABLE) or DEFAULT
+    for suffix in SUFFIXES:
+        path = folder / f"{name}{suffix}"
+        if path.is_file() and path.parent == folder:
+            environment, diagnostics = load_environment(path, f"{folder.parent.name}/{folder.name}/{path.name}")
+            if environment is None:
+                raise ManifestError(errors(diagnostics))
+            return environment
+    known = environment_names(folder)
+    near = nearest(name, known)
+    todo = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}" if known else f"Write {name}.yaml there"
+    raise ConfigError(f"there is no environment {name!r} ({VARIABLE})", "include/environments", todo)
+
+
+def environment_names(folder: Path) -> list[str]:
+    """The environments that have a file, sorted."""
+    return sorted(path.stem for path in folder.glob("*") if path.suffix in SUFFIXES)
+
+
+def _check_values(document: Document, environment: Environment) -> None:
+    for key, value in environment.values.items():
+        if not isinstance(value, str):
+            continue
+        try:
+            for path in references.paths_in(value):
+                references.check(path, (references.PROCESS_SCOPE,))
+        except references.BadReference as problem:
+            document.report("MF014", ("values", key), problem.summary, problem.fix)

@@ -1,0 +1,264 @@
+"""The manifest ``mlfleet/v1`` as pydantic models: what one field may be.
+
+Rules that look at several fields, at references or at files stand in `checks`. All models are strict, frozen and refuse
+unknown keys; free form is only below ``annotations`` and top-level keys that start with ``x-``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+from mlfleet.manifest.values import (
+    Cron,
+    Day,
+    Duration,
+    ExperimentName,
+    Text,
+    TimeZone,
+    slug_of,
+    wrong,
+)
+
+Direction = Literal["min", "max"]
+Params = dict[str, JsonValue]
+# The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
+DEFAULT_START = datetime.date(2020, 1, 1)
+
+
+def is_project_name(name: object) -> bool:
+    """Whether this can be the name of a project, and so a DAG id, a folder and an image label."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name))
+
+
+def _check_project_name(name: str) -> str:
+    if not is_project_name(name):
+        raise wrong(f"{name!r} is not a project name", f"1 to 63 small letters, digits and inner hyphens, like "
+                    f"{slug_of(name)[:63].strip('-') or 'price-suggestion'!r}")  # fmt: skip
+    return name
+
+
+def _check_github(name: str) -> str:
+    if not re.fullmatch(r"@?[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9_.-]+)?", name):
+        raise wrong(f"{name!r} is not a GitHub user or team", 'write it like "@user" or "@organisation/team"')
+    return name
+
+
+def _check_repository(name: str) -> str:
+    part = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"{part}(/{part})*", name) or len(name) > 200:
+        raise wrong(f"{name!r} is not an image repository",
+                    "small letters, digits, `.`, `_`, `-` and `/`; no registry host and no tag")  # fmt: skip
+    return name
+
+
+def _check_pipeline(reference: str) -> str:
+    if not re.fullmatch(r"[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*", reference):
+        raise wrong(f"{reference!r} does not name a pipeline", "write it like pipeline.py:train, file and function")
+    return reference
+
+
+def _check_link(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s<>\"]+", url):
+        raise wrong(f"{url!r} is not a web address", "it starts with https://")
+    return url
+
+
+ProjectName = Annotated[str, AfterValidator(_check_project_name)]
+GitHubName = Annotated[str, AfterValidator(_check_github)]
+Repository = Annotated[str, AfterValidator(_check_repository)]
+PipelineFunction = Annotated[str, AfterValidator(_check_pipeline)]
+Url = Annotated[str, AfterValidator(_check_link)]
+# A path below include/pipelines/<project>/; `checks` looks whether it is there and stays inside.
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+
+
+class Section(BaseModel):
+    """A mapping of the manifest: unknown keys are errors, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Owner(Section):
+    """Somebody who answers for the project."""
+
+    github: GitHubName
+    email: Text | None = None
+    slack: Text | None = None
+
+
+class Link(Section):
+    """A web page about the project, shown on its DAG."""
+
+    title: Text
+    url: Url
+
+
+class Schedule(Section):
+    """When a run starts; without ``cron`` and ``asset`` only by hand.
+
+    ``asset`` is the name of another project: its release starts a run of this one.
+    ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
+    """
+
+    cron: Cron | None = None
+    asset: ProjectName | None = None
+    start_date: Day = DEFAULT_START
+    timezone: TimeZone = "UTC"
+    catchup: bool = False
+    window: Duration = datetime.timedelta(days=1)
+
+
+class Experiment(Section):
+    """One model of the project; its params are read as ``${experiment.params.<name>}``."""
+
+    name: ExperimentName
+    params: Params = Field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """Id of the experiment's task group."""
+        return slug_of(self.name)
+
+
+class BestBy(Section):
+    """Which run of a matrix counts as the best: the metric is one of its outputs."""
+
+    metric: Text
+    direction: Direction
+
+
+class Matrix(Section):
+    """Polyaxon's ``matrix`` section, handed on as written (Polyaxon checks the kinds' own rules)."""
+
+    kind: Literal["grid", "random", "mapping", "hyperband", "bayes", "hyperopt", "iterative"]
+    params: dict[str, JsonValue] | None = None
+    values: list[dict[str, JsonValue]] | None = None
+    concurrency: int | None = Field(default=None, ge=1, le=1000)
+    num_runs: int | None = Field(default=None, ge=1, alias="numRuns")
+    num_initial_runs: int | None = Field(default=None, ge=1, alias="numInitialRuns")
+    max_iterations: int | None = Field(default=None, ge=1, alias="maxIterations")
+    seed: int | None = None
+    eta: float | None = None
+    algorithm: Literal["tpe", "rand", "anneal"] | None = None
+    resource: dict[str, JsonValue] | None = None
+    metric: dict[str, JsonValue] | None = None
+    utility_function: dict[str, JsonValue] | None = Field(default=None, alias="utilityFunction")
+    resume: bool | None = None
+    tuner: dict[str, JsonValue] | None = None
+    early_stopping: list[dict[str, JsonValue]] | None = Field(default=None, alias="earlyStopping")
+
+
+class PolyaxonTraining(Section):
+    """A Polyaxon run, or a tuning when there is a ``matrix``; ``files`` travel with the run."""
+
+    polyaxonfile: RelativePath
+    files: list[RelativePath] = Field(default_factory=list)
+    params: Params = Field(default_factory=dict)
+    matrix: Matrix | None = None
+    best_by: BestBy | None = None
+    timeout: Duration = datetime.timedelta(hours=4)
+
+
+class KFPTraining(Section):
+    """A run of a Kubeflow pipeline, compiled from ``<file>.py:<function>``."""
+
+    pipeline: PipelineFunction
+    params: Params = Field(default_factory=dict)
+    # Off unless asked for: the cache knows parameters, not the data that they point to.
+    caching: bool = False
+    timeout: Duration = datetime.timedelta(hours=4)
+
+    @property
+    def file(self) -> str:
+        """The pipeline's file, relative to the project's folder."""
+        return self.pipeline.rpartition(":")[0]
+
+
+class Training(Section):
+    """How each experiment trains: Polyaxon, then KFP, either of them optional."""
+
+    polyaxon: PolyaxonTraining | None = None
+    kfp: KFPTraining | None = None
+
+
+class Evaluation(Section):
+    """The bound that the metric of every experiment must keep; ``direction`` says which way is better."""
+
+    metric: Text
+    direction: Direction
+    min: float | None = None
+    max: float | None = None
+
+
+class ImageModels(Section):
+    """Where the models of all experiments go in the image's build context: ``<dest>/<experiment-slug>/``."""
+
+    dest: RelativePath = "models"
+
+
+class Image(Section):
+    """The one image of the project; ``repository`` is a path in the registry of the environment."""
+
+    dockerfile: RelativePath = "Dockerfile"
+    context: RelativePath = "."
+    repository: Repository | None = None
+    args: Params = Field(default_factory=dict)
+    models: ImageModels = ImageModels()
+
+
+class SpinnakerTarget(Section):
+    """The Spinnaker pipeline that the release's tag starts."""
+
+    application: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,200}$")]
+    pipeline: Text
+
+
+class Deploy(Section):
+    """Who brings the released image into production."""
+
+    spinnaker: SpinnakerTarget
+    timeout: Duration = datetime.timedelta(hours=1)
+
+
+class Retries(Section):
+    """How often, and how long after, a failed task is tried again."""
+
+    count: int = Field(default=1, ge=0, le=20)
+    delay: Duration = datetime.timedelta(minutes=1)
+
+
+class Project(Section):
+    """One ML project: the whole manifest."""
+
+    api_version: Literal["mlfleet/v1"] = Field(default="mlfleet/v1", alias="apiVersion")
+    kind: Literal["Project"]
+    name: ProjectName
+    title: Text | None = None
+    description: Text | None = None
+    owners: list[Owner] = Field(min_length=1)
+    links: list[Link] = Field(default_factory=list)
+    tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(default_factory=list)
+    annotations: dict[str, JsonValue] = Field(default_factory=dict)
+    schedule: Schedule | None = None
+    experiments: list[Experiment] = Field(min_length=1)
+    training: Training | None = None
+    evaluation: Evaluation | None = None
+    image: Image | None = None
+    deploy: Deploy | None = None
+    retries: Retries = Retries()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_extensions_out(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if not str(key).startswith("x-")}
+        return data
+
+    @property
+    def window(self) -> datetime.timedelta:
+        """How far back a run without a data interval reaches."""
+        return (self.schedule or Schedule()).window

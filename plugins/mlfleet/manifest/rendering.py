@@ -1,0 +1,26 @@
+"""A project written back as a manifest."""
+
+from __future__ import annotations
+
+import yaml
+
+from mlfleet.manifest.models import Project
+
+
+def rendered(project: Project) -> str:
+    """YAML with all defaults filled in, which loads to an equal project; equal projects give equal text."""
+    data = project.model_dump(mode="json", by_alias=True, exclude_none=True)
+    free = {key: _sorted(data[key]) for key in ("training", "image", "annotations") if key in data}
+    experiments = [_sorted_params(experiment) for experiment in data["experiments"]]
+    return yaml.safe_dump({**data, **free, "experiments": experiments}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _sorted_params(experiment: dict[str, object]) -> dict[str, object]:
+    return {**experiment, "params": _sorted(experiment["params"])}
+
+
+def _sorted(value: object) -> object:
+    """Free-form mappings in one order: their order in the file has no meaning."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,131 @@
+"""Field types of the manifest: durations, cron expressions, time zones, names. Each says what it accepts."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+import unicodedata
+import zoneinfo
+from typing import Annotated, Any
+
+from croniter import CroniterError, croniter
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from mlfleet.manifest.diagnostics import nearest
+
+_ISO_DURATION = re.compile(
+    r"P(?=.)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?(?:T(?=.)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?"
+)
+_SHORT_DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[wdhms])")
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+# Airflow's own names (airflow/utils/dates.py); @once and @continuous are no cron expressions and have no data interval.
+CRON_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+
+
+def wrong(summary: str, fix: str = "") -> PydanticCustomError:
+    """The error of a field; `fix` says what to write instead."""
+    return PydanticCustomError("mlfleet", "{summary}", {"summary": summary, "fix": fix})
+
+
+def parse_duration(value: Any) -> datetime.timedelta:
+    """ISO 8601 (``P1D``, ``PT20M``) or a number with one unit (``7d``, ``90m``); more than zero, at most ten years."""
+    fix = "write it like P1D, PT20M, 7d, 12h or 90m"
+    if isinstance(value, datetime.timedelta):
+        return value
+    if not isinstance(value, str):
+        raise wrong("a duration is text with a unit", fix)
+    iso, short = _ISO_DURATION.fullmatch(value), _SHORT_DURATION.fullmatch(value)
+    if iso:
+        parts = {unit: int(count) for unit, count in iso.groupdict().items() if count}
+    elif short:
+        parts = {_UNITS[short["unit"]]: int(short["count"])}
+    else:
+        unclear = "; years and months have no fixed length" if re.match(r"P\d+[YM]", value) else ""
+        raise wrong(f"{value!r} is not a duration{unclear}", fix)
+    try:
+        duration = datetime.timedelta(**parts)
+    except OverflowError:
+        duration = datetime.timedelta.max
+    if not datetime.timedelta(0) < duration <= datetime.timedelta(days=3660):
+        raise wrong(f"{value!r} is out of bounds: a duration is more than zero and at most ten years", fix)
+    return duration
+
+
+def format_duration(duration: datetime.timedelta) -> str:
+    """The ISO 8601 form that `parse_duration` reads back: ``P7D``, ``PT1H30M``."""
+    minutes, seconds = divmod(duration.seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    time = "".join(f"{count}{unit}" for count, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if count)
+    return f"P{f'{duration.days}D' if duration.days else ''}{f'T{time}' if time else ''}"
+
+
+def parse_date(value: Any) -> datetime.date:
+    """``2026-11-01``: the day from which the schedule counts, at midnight of its time zone."""
+    if isinstance(value, datetime.date):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        try:
+            return datetime.date.fromisoformat(value)
+        except ValueError:
+            raise wrong(f"there is no day {value}") from None
+    raise wrong(f"{value!r} is not a date", "write it like 2026-11-01")
+
+
+def check_cron(expression: str) -> str:
+    """A cron expression of five fields, or one of Airflow's presets; raises PydanticCustomError."""
+    if expression.startswith("@"):
+        if expression in CRON_PRESETS:
+            return expression
+        near = nearest(expression, CRON_PRESETS)
+        raise wrong(f"there is no preset {expression}", f"did you mean {near}?" if near else ", ".join(CRON_PRESETS))
+    if len(expression.split()) != 5:
+        raise wrong(f"a cron expression has five fields, {expression!r} has {len(expression.split())}",
+                    "minute, hour, day of month, month, day of week: `0 3 * * *`")  # fmt: skip
+    try:
+        croniter(expression)
+    except (CroniterError, ValueError, KeyError, AttributeError) as error:
+        raise wrong(f"{expression!r} is not a cron expression: {error}",
+                    "minute, hour, day of month, month, day of week: `0 3 * * *`") from None  # fmt: skip
+    return expression
+
+
+@functools.cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def check_time_zone(name: str) -> str:
+    """A name of the IANA time zone database; raises PydanticCustomError with the nearest one."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        near = nearest(name, _time_zones())
+        raise wrong(f"there is no time zone {name!r}", f"did you mean {near!r}?" if near else "") from None
+    return name
+
+
+def slug_of(name: str) -> str:
+    """``Trading Cards`` as ``trading-cards``: ASCII letters, digits and single hyphens; empty when nothing is left."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")
+
+
+def _name_with_a_slug(name: str) -> str:
+    slug = slug_of(name)
+    if not slug or len(slug) > 63:
+        raise wrong(f"{name!r} gives no usable task group id", "use 1 to 63 letters, digits and spaces")
+    return name
+
+
+Duration = Annotated[
+    datetime.timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+]
+Day = Annotated[
+    datetime.date, BeforeValidator(parse_date), PlainSerializer(lambda day: day.isoformat(), return_type=str)
+]
+Cron = Annotated[str, AfterValidator(check_cron)]
+TimeZone = Annotated[str, AfterValidator(check_time_zone)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]
+ExperimentName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_name_with_a_slug)]

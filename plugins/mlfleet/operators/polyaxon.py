@@ -1,0 +1,99 @@
+"""Runs a polyaxonfile on Polyaxon: one training, or a search over many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlfleet.clients.polyaxon import PolyaxonClient
+from mlfleet.errors import ConfigError
+from mlfleet.hooks.polyaxon import PolyaxonHook
+from mlfleet.operators.base import BaseRemoteJobOperator, find_file
+from mlfleet.remote.protocol import RemoteSystem
+from mlfleet.systems.polyaxon import PolyaxonSystem
+from mlfleet.systems.polyaxon_operation import as_content, build_operation, is_search, warnings
+from mlfleet.triggers.base import RemoteJobTrigger
+from mlfleet.triggers.polyaxon import PolyaxonTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mlfleet.operators.run_values import RunValues
+
+
+class PolyaxonRunOperator(BaseRemoteJobOperator):
+    """Runs a polyaxonfile and returns its inputs and outputs, for a search those of the best run too.
+
+    ``project``       Polyaxon project, created when it does not exist
+    ``polyaxonfile``  path, absolute or relative to the repository
+    ``files``         name in the run's working folder to path in the repository: the code travels with the run, so what
+                      runs is the code of this version of the DAG
+    ``params``        values for the component's inputs, may hold ``${...}``
+    ``matrix``        a search as in Polyaxon's ``matrix``, or None
+    ``best_by``       ``{"metric", "direction"}``: which child of a search is the best
+    ``name``          of the run in Polyaxon; the readable key by default
+
+    Returns ``{"system", "project", "owner", "uuid", "status", "url", "inputs", "outputs", "best", "started_at",
+    "finished_at"}``, where ``best`` is ``{"uuid", "inputs", "outputs"}`` or None.
+    """
+
+    hook_class = PolyaxonHook
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        polyaxonfile: str,
+        files: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        matrix: Mapping[str, Any] | None = None,
+        best_by: Mapping[str, str] | None = None,
+        polyaxon_conn_id: str = PolyaxonHook.default_conn_name,
+        timeout: timedelta | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(conn_id=polyaxon_conn_id, timeout=timeout, **kwargs)
+        self.project, self.polyaxonfile, self.run_name = project, polyaxonfile, name
+        self.files = dict(files or {})
+        # `params` is Airflow's own attribute of an operator (a ParamsDict); ours are the run's.
+        self.run_params = dict(params or {})
+        self.matrix = dict(matrix) if matrix else None
+        self.best_by = dict(best_by) if best_by else None
+
+    def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
+        """The operation with parameters, matrix and files in it. Raises SpecError, ConfigError."""
+        operation = build_operation(
+            _read(find_file(self.polyaxonfile, context)),
+            source=self.polyaxonfile,
+            params=values.resolve(self.run_params),
+            matrix=values.resolve(self.matrix) if self.matrix else None,
+            files={name: _read(find_file(path, context)) for name, path in self.files.items()},
+        )
+        for warning in warnings(operation):
+            self.log.warning(warning)
+        if self.best_by and not is_search(operation):
+            raise ConfigError("best_by needs a matrix", f"task {self.task_id}", "Remove it, or add a matrix")
+        spec: dict[str, Any] = {"content": as_content(operation), "tags": ["mlfleet", context["ti"].dag_id]}
+        return {**spec, "name": self.run_name} if self.run_name else spec
+
+    def system_args(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The project, and how children compare."""
+        return {"project": self.project, "best_by": self.best_by}
+
+    def make_system(self, client: PolyaxonClient, args: Mapping[str, Any]) -> RemoteSystem:
+        """Polyaxon."""
+        return PolyaxonSystem(client, args["project"], args["best_by"])
+
+    def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
+        """Waits for the run."""
+        return PolyaxonTrigger(**self.trigger_args(job_id, deadline), **args)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} can't be read as text: {exc}", "the manifest's training.polyaxon") from exc

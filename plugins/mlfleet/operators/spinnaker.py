@@ -1,0 +1,92 @@
+"""Follows the deployment that the push of a released tag started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from mlfleet.clients.spinnaker import SpinnakerClient
+from mlfleet.errors import ConfigError
+from mlfleet.hooks.spinnaker import SpinnakerHook
+from mlfleet.operators.base import BaseRemoteJobOperator
+from mlfleet.remote.job import JobStatus
+from mlfleet.remote.protocol import RemoteSystem
+from mlfleet.remote.submission import Decision
+from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
+from mlfleet.triggers.base import RemoteJobTrigger
+from mlfleet.triggers.spinnaker import SpinnakerTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mlfleet.operators.run_values import RunValues
+
+
+class SpinnakerDeployOperator(BaseRemoteJobOperator):
+    """Finds the execution of the tag that ``release_task_id`` pushed and says what came of it.
+
+    It starts nothing (the push did), and leaves the execution running when the task is stopped, unless
+    ``on_kill_policy="cancel"``. Clearing it looks again. ``start_timeout`` is the time after the release by which an
+    execution must have appeared.
+
+    Returns ``{"outcome": "deployed", "execution_id", "url", "application", "pipeline", "digest", "bound_reference"}``;
+    every other outcome is an error.
+    """
+
+    hook_class = SpinnakerHook
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        pipeline: str,
+        release_task_id: str,
+        spinnaker_conn_id: str = SpinnakerHook.default_conn_name,
+        timeout: timedelta | None = None,
+        start_timeout: timedelta = timedelta(minutes=10),
+        on_kill_policy: str = "leave",
+        **kwargs: Any,
+    ) -> None:
+        if on_kill_policy not in {"leave", "cancel"}:
+            raise ConfigError(f"on_kill_policy is 'leave' or 'cancel', not {on_kill_policy!r}")
+        policy = "stop" if on_kill_policy == "cancel" else "leave"
+        super().__init__(conn_id=spinnaker_conn_id, timeout=timeout, on_kill_policy=policy, **kwargs)
+        self.application, self.pipeline, self.release_task_id = application, pipeline, release_task_id
+        self.start_timeout = start_timeout
+
+    def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
+        """What to look for, from the release. Raises ConfigError when nothing was released."""
+        try:
+            release = values.task_output(self.release_task_id)
+        except LookupError as exc:
+            raise ConfigError(f"there is no release to follow: {exc}", f"task {self.release_task_id}") from exc
+        return Deployment(
+            application=values.resolve(self.application),
+            pipeline=values.resolve(self.pipeline),
+            repository=release["repository"],
+            tag=release["tag"],
+            digest=release.get("digest"),
+            since_ms=int(release["released_at_ms"]),
+            start_timeout=self.start_timeout.total_seconds(),
+        ).as_json()
+
+    def system_args(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The deployment."""
+        return {"deployment": dict(spec)}
+
+    def make_system(self, client: SpinnakerClient, args: Mapping[str, Any]) -> RemoteSystem:
+        """Spinnaker."""
+        return SpinnakerSystem(client, Deployment.from_json(args["deployment"]))
+
+    def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
+        """Waits for the execution and its end."""
+        return SpinnakerTrigger(**self.trigger_args(job_id, deadline), **args)
+
+    async def begin(
+        self, system: RemoteSystem, spec: Mapping[str, Any], context: Context, tell: Callable[[Decision], None]
+    ) -> JobStatus:
+        """Look, without submitting: no record is needed for a job that somebody else starts."""
+        wanted = Deployment.from_json(spec)
+        tell(Decision("look", f"looking for the execution of {wanted.id} in {wanted.application}/{wanted.pipeline}"))
+        return (await system.poll_many([wanted.id]))[wanted.id]

@@ -1,0 +1,1 @@
+"""Tasks that wait for something that somebody else started, one module per system."""

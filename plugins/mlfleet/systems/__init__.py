@@ -1,0 +1,1 @@
+"""Each outside system as a remote job; no Airflow."""

@@ -1,0 +1,1 @@
+"""The real Polyaxon CE server and the agent that runs its jobs as local processes."""

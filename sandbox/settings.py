@@ -1,0 +1,71 @@
+"""Where the sandbox lives and listens; everything has a default and an environment variable that changes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+DEFAULT_PORTS = {
+    "airflow": 28080,
+    "polyaxon": 28000,
+    "kfp": 28888,
+    "registry": 28500,
+    "spinnaker": 28084,
+    "serving": 28090,
+}
+
+
+class SandboxError(Exception):
+    """Something that the person at the terminal can mend; its text says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Paths (absolute) and ports (TCP, on 127.0.0.1) of one sandbox.
+
+    ``home`` holds all state and logs, one folder a service; ``cache`` what `make setup` made once for all runs.
+    """
+
+    home: Path
+    cache: Path
+    ports: Mapping[str, int]
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Reads ``MLFLEET_SANDBOX_HOME`` and ``MLFLEET_<SERVICE>_PORT``; raises SandboxError on a port that is none."""
+        environ = os.environ if environ is None else environ
+        home = Path(environ.get("MLFLEET_SANDBOX_HOME") or REPOSITORY / ".sandbox" / "run").absolute()
+        ports = {name: _port(environ, name, default) for name, default in DEFAULT_PORTS.items()}
+        return cls(home=home, cache=REPOSITORY / ".sandbox" / "cache", ports=ports)
+
+    def port_variable(self, service: str) -> str:
+        """The environment variable that moves a service to another port."""
+        return f"MLFLEET_{service.upper()}_PORT"
+
+    def url(self, service: str) -> str:
+        """Base URL of a service, without a slash at the end."""
+        return f"http://127.0.0.1:{self.ports[service]}"
+
+    def state(self, service: str) -> Path:
+        """The folder that holds what a service keeps."""
+        return self.home / service
+
+    def log(self, program: str) -> Path:
+        """The file that holds what a program printed."""
+        return self.home / "logs" / f"{program}.log"
+
+    def venv(self, name: str) -> Path:
+        """The ``bin`` folder of a virtual environment: ``airflow``, ``services`` or ``polyaxon``."""
+        return REPOSITORY / (".venv" if name == "airflow" else f".sandbox/{name}") / "bin"
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    variable = f"MLFLEET_{name.upper()}_PORT"
+    text = environ.get(variable) or str(default)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise SandboxError(f"{variable}={text!r} is no TCP port; set it to a number from 1 to 65535")
+    return int(text)

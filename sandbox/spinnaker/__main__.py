@@ -1,0 +1,172 @@
+"""``python -m sandbox.spinnaker``: Gate on one port, the deployed models behind a reverse proxy on another."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import Body, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.middleware.base import RequestResponseEndpoint
+
+from sandbox.processes import port_is_free
+from sandbox.spinnaker import echo
+from sandbox.spinnaker.gate import GateError, error_answer, router
+from sandbox.spinnaker.igor import DockerMonitor
+from sandbox.spinnaker.images import Images
+from sandbox.spinnaker.model import Store
+from sandbox.spinnaker.orca import Orca, Pipelines
+from sandbox.spinnaker.page import render
+from sandbox.spinnaker.production import Production, proxy
+from sandbox.spinnaker.stages import StageRunner
+from sandbox.spinnaker.switches import Switches
+
+
+class Spinnaker:
+    """All parts of the stand-in over one state folder."""
+
+    def __init__(self, state: Path, registry: str, pipelines: Path, interval: float) -> None:
+        self.store = Store(state / "spinnaker.db")
+        self.switches = Switches()
+        self.images = Images(registry, state / "images")
+        self.production = Production(self.images, self.store, state)
+        self.pipelines = Pipelines(pipelines)
+        stages = StageRunner(self.production, self.images, self.store, self.switches)
+        self.orca = Orca(self.store, self.pipelines, stages)
+        self.igor = DockerMonitor(registry, self.store, self.switches, interval, self._echo)
+
+    async def _echo(self, event: dict[str, Any]) -> None:
+        for pipeline, trigger in echo.started_by(event, self.pipelines.all(), self.switches):
+            digest = await asyncio.to_thread(self._trigger_digest, event["content"])
+            self.orca.start(pipeline, {**trigger, **({"digest": digest} if digest else {})})
+
+    def _trigger_digest(self, content: dict[str, Any]) -> str | None:
+        """``trigger.digest`` as clouddriver's settings would fill it; absent by default."""
+        kind, repository = self.switches.digest, content["repository"]
+        if kind == "absent":
+            return None
+        manifest = self.images.digest(repository, content["tag"])
+        if kind == "manifest":
+            return manifest
+        return self.images.pull(repository, manifest).config_digest if kind == "config" else f"sha256:{'0' * 64}"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Brings back what was deployed, polls the registry meanwhile, and ends everything."""
+        await self.production.restore()
+        self.orca.resume_after_restart()
+        polling = asyncio.create_task(self.igor.run())
+        try:
+            yield
+        finally:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+            await self.orca.aclose()
+            await self.production.aclose()
+            await self.igor.aclose()
+            self.images.close()
+            self.store.close()
+
+
+def application(spinnaker: Spinnaker) -> FastAPI:
+    """Gate's API, the page for people, and the sandbox's own routes."""
+    app = FastAPI(title="Gate (sandbox)", docs_url=None, redoc_url=None)
+    app.add_exception_handler(GateError, error_answer)
+    switches = spinnaker.switches
+
+    @app.middleware("http")
+    async def trouble(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        path = request.url.path
+        if not path.startswith("/sandbox") and path not in ("/health", "/login"):
+            if switches.redirect_login:
+                return RedirectResponse("/login", 302)
+            if switches.spend("unavailable"):
+                return JSONResponse({"status": 503, "error": "Service Unavailable", "message": "switched off"}, 503)
+        return await call_next(request)
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        newest = sorted(spinnaker.store.executions.values(), key=lambda each: str(each["id"]), reverse=True)
+        return render(spinnaker.production, newest[:100])
+
+    @app.get("/login", response_class=HTMLResponse)
+    def login() -> str:
+        return "<html><body><form method='post'>Sign in</form></body></html>"
+
+    @app.get("/sandbox/production")
+    def deployed() -> dict[str, Any]:
+        return spinnaker.production.deployed
+
+    @app.post("/sandbox/switches")
+    def switch(values: dict[str, Any] = Body()) -> JSONResponse:  # noqa: B008
+        try:
+            return JSONResponse(switches.set(values))
+        except KeyError as error:
+            return JSONResponse({"error": f"no switch {error}"}, 400)
+
+    app.include_router(router(spinnaker.store, spinnaker.pipelines, spinnaker.orca, switches))
+    return app
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Runs both servers until SIGTERM or SIGINT."""
+    spinnaker = Spinnaker(options.state, options.registry, options.pipelines, options.poll_interval)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with spinnaker.running():
+        servers = [
+            _Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False))
+            for app, port in (
+                (application(spinnaker), options.port),
+                (proxy(spinnaker.production), options.serving_port),
+            )
+        ]
+        running = [asyncio.create_task(server.serve()) for server in servers]
+        stopping = asyncio.create_task(ended.wait())
+        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*running, return_exceptions=True)
+        stopping.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server beside another one: the signals are handled once, by `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        """Leaves the signals alone."""
+        yield
+
+
+def main() -> int:
+    """0 after an orderly end, 1 with one sentence when a port is taken."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.spinnaker", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--serving-port", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--registry", required=True, help="host:port of the container registry")
+    parser.add_argument("--pipelines", type=Path, required=True, help="folder of pipeline JSON files")
+    parser.add_argument("--poll-interval", type=float, default=2.0, help="seconds between igor's looks")
+    options = parser.parse_args()
+    for port, variable in ((options.port, "SPINNAKER"), (options.serving_port, "SERVING")):
+        if not port_is_free(port):
+            print(f"spinnaker: port {port} is in use; set MLFLEET_{variable}_PORT to another one", file=sys.stderr)
+            return 1
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    asyncio.run(serve(options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What is deployed: one server per application behind a reverse proxy, and the former one that a rollback brings back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sandbox.spinnaker.container import Container, ContainerError
+from sandbox.spinnaker.images import ImageError, Images
+from sandbox.spinnaker.model import Store, now_ms
+
+log = logging.getLogger("production")
+_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length"}
+
+
+class Production:
+    """Applications and their servers. Only one deployment of an application happens at a time."""
+
+    def __init__(self, images: Images, store: Store, state: Path) -> None:
+        self._images = images
+        self._store = store
+        self._logs = state / "servers"
+        self._serving: dict[str, Container] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self.deployed: dict[str, dict[str, Any]] = store.get("production", {})
+
+    async def restore(self) -> None:
+        """Starts again what was deployed when the stand-in ended."""
+        for application, version in self.deployed.items():
+            try:
+                self._serving[application] = await self._run(application, version)
+            except (ContainerError, ImageError) as error:
+                log.error("%s %s did not come back: %s", application, version["tag"], error)
+
+    async def run_beside(self, application: str, repository: str, tag: str, digest: str) -> Container:
+        """Starts an image without sending it any traffic; the caller stops it. Raises ContainerError, ImageError."""
+        return await self._run(application, {"repository": repository, "tag": tag, "digest": digest})
+
+    async def deploy(self, application: str, repository: str, tag: str, digest: str, execution_id: str) -> None:
+        """Starts the image, sends the traffic to it once it is healthy, and ends the former server.
+
+        When it does not become healthy the former one goes on serving. Raises ContainerError, ImageError.
+        """
+        version = {"repository": repository, "tag": tag, "digest": digest, "execution_id": execution_id}
+        await self._switch(application, version, former=self._without_former(application))
+
+    async def rollback(self, application: str) -> dict[str, Any]:
+        """Brings the former version back and returns it; raises ContainerError when there is none."""
+        current = self.deployed.get(application)
+        former = current.get("former") if current else None
+        if current is None or former is None:
+            raise ContainerError(f"{application} has no former version to go back to")
+        await self._switch(application, dict(former), former=self._without_former(application))
+        return dict(former)
+
+    def server(self, application: str) -> Container | None:
+        """The server that gets the traffic now."""
+        return self._serving.get(application)
+
+    async def aclose(self) -> None:
+        """Ends every server."""
+        await asyncio.gather(*(container.stop() for container in self._serving.values()))
+
+    def _without_former(self, application: str) -> dict[str, Any] | None:
+        current = self.deployed.get(application)
+        return {key: value for key, value in current.items() if key != "former"} if current else None
+
+    async def _switch(self, application: str, version: dict[str, Any], former: dict[str, Any] | None) -> None:
+        async with self._locks.setdefault(application, asyncio.Lock()):
+            container = await self._run(application, version)
+            before, self._serving[application] = self._serving.get(application), container
+            self.deployed[application] = {**version, "since": now_ms(), "former": former}
+            self._store.put("production", self.deployed)
+            if before is not None:
+                await before.stop()
+
+    async def _run(self, application: str, version: dict[str, Any]) -> Container:
+        image = await asyncio.to_thread(self._images.pull, version["repository"], version["digest"])
+        container = Container(image, self._logs / f"{application}-{version['tag']}.log")
+        await container.start()
+        return container
+
+
+def proxy(production: Production) -> Starlette:
+    """``/<application>/<path>`` goes to ``/<path>`` of the application's server; 404 and 502 say what is the matter."""
+    client = httpx.AsyncClient(timeout=60, trust_env=False)
+
+    async def forward(request: Request) -> Response:
+        application, path = request.path_params["application"], request.path_params["path"]
+        container = production.server(application)
+        if container is None:
+            return JSONResponse({"error": f"nothing is deployed for {application}"}, 404)
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP}
+        try:
+            answer = await client.request(
+                request.method, f"http://127.0.0.1:{container.port}/{path}", params=request.query_params,
+                content=await request.body(), headers=headers,
+            )  # fmt: skip
+        except httpx.HTTPError as error:
+            return JSONResponse({"error": f"the server of {application} does not answer: {error}"}, 502)
+        kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP}
+        return Response(answer.content, answer.status_code, kept)
+
+    return Starlette(routes=[Route("/{application}/{path:path}", forward, methods=["GET", "POST", "PUT", "DELETE"])])

@@ -1,0 +1,164 @@
+"""What the stages do; each is a coroutine that returns the stage's final status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+from sandbox.spinnaker.container import Container, ContainerError
+from sandbox.spinnaker.images import ImageError, Images
+from sandbox.spinnaker.model import Execution, Stage, Store, now_ms
+from sandbox.spinnaker.production import Production
+from sandbox.spinnaker.switches import Switches
+
+JUDGMENT_POLL_SECONDS = 1.0  # 15 in orca
+MARGINAL, PASS = 50.0, 75.0
+
+
+class StageFailed(Exception):
+    """The stage failed; the text becomes its exception details."""
+
+
+class StageRunner:
+    """The stages that the sandbox knows, over what it deploys."""
+
+    def __init__(self, production: Production, images: Images, store: Store, switches: Switches) -> None:
+        self._production = production
+        self._images = images
+        self._store = store
+        self._switches = switches
+        self.known: dict[str, Callable[[Execution, Stage], Awaitable[str]]] = {
+            "wait": self._wait,
+            "kayentaCanary": self._canary,
+            "manualJudgment": self._judgment,
+            "deployManifest": self._deploy,
+            "undoRolloutManifest": self._rollback,
+        }
+
+    async def run(self, execution: Execution, stage: Stage) -> str:
+        """Runs the stage to its end and returns its status; its own failures become its exception details."""
+        work = self.known.get(stage["type"])
+        try:
+            if work is None:
+                raise StageFailed(f"the sandbox has no stage of type {stage['type']}; it has {', '.join(self.known)}")
+            return await work(execution, stage)
+        except (StageFailed, ContainerError, ImageError) as error:
+            stage["context"]["exception"] = {
+                "timestamp": now_ms(), "exceptionType": type(error).__name__, "shouldRetry": False,
+                "details": {"error": str(error), "errors": [str(error)]},
+            }  # fmt: skip
+            return failure_status(stage)
+
+    async def _wait(self, execution: Execution, stage: Stage) -> str:
+        await asyncio.sleep(float(stage["context"].get("waitTime", 1)))
+        return "SUCCEEDED"
+
+    async def _deploy(self, execution: Execution, stage: Stage) -> str:
+        repository, tag, digest, reference = await self._image(execution)
+        await self._production.deploy(execution["application"], repository, tag, digest, execution["id"])
+        artifact = {
+            "type": "docker/image",
+            "name": reference.rpartition(":")[0],
+            "version": tag,
+            "reference": reference,
+        }
+        manifest = {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": execution["application"]},
+            "spec": {"template": {"spec": {"containers": [{"name": "model", "image": reference}]}}},
+        }  # fmt: skip
+        # Literal key names with a dot: orca's PromoteManifestKatoOutputsTask (reference spinnaker.md, 1.3).
+        found = {"outputs.manifests": [manifest], "outputs.boundArtifacts": [artifact], "outputs.createdArtifacts": []}
+        stage["context"].update(found)
+        stage["outputs"].update({**found, "manifests": [manifest], "artifacts": [artifact]})
+        return "SUCCEEDED"
+
+    async def _rollback(self, execution: Execution, stage: Stage) -> str:
+        stage["outputs"]["broughtBack"] = await self._production.rollback(execution["application"])
+        return "SUCCEEDED"
+
+    async def _judgment(self, execution: Execution, stage: Stage) -> str:
+        context = stage["context"]
+        context.setdefault("judgmentStatus", "")
+        while True:
+            await asyncio.sleep(JUDGMENT_POLL_SECONDS)
+            status = str(context.get("judgmentStatus", "")).lower()
+            if status and self._switches.judgment_role_denied:
+                # A caller without the role got 200; orca takes the judgment back (reference spinnaker.md, 1.7).
+                context["judgmentStatus"] = ""
+                self._store.save(execution)
+            elif status == "continue":
+                return "SUCCEEDED"
+            elif status == "stop":
+                return failure_status(stage)
+
+    async def _canary(self, execution: Execution, stage: Stage) -> str:
+        baseline = self._production.server(execution["application"])
+        if baseline is None:
+            stage["context"]["canaryScoreMessage"] = "Nothing is deployed yet, so there is nothing to compare with."
+            return "SUCCEEDED"
+        repository, tag, digest, _ = await self._image(execution)
+        canary = await self._production.run_beside(execution["application"], repository, tag, digest)
+        try:
+            score = await _score(stage["context"], baseline, canary)
+        finally:
+            await canary.stop()
+        stage["context"]["canaryScores"] = [score]
+        passed = score >= PASS
+        stage["context"]["canaryScoreMessage"] = (
+            f"Final canary score {score} {'met or exceeded' if passed else 'is below'} the pass score threshold."
+        )
+        if not passed:
+            raise StageFailed(stage["context"]["canaryScoreMessage"])
+        return "SUCCEEDED"
+
+    async def _image(self, execution: Execution) -> tuple[str, str, str, str]:
+        """Repository, tag, digest and reference of the image that the trigger brought."""
+        for artifact in execution["trigger"].get("artifacts", []):
+            if artifact.get("type") == "docker/image":
+                reference = str(artifact["reference"])
+                break
+        else:
+            raise StageFailed("the trigger brought no image: no artifact of type docker/image")
+        path = reference.partition("/")[2]
+        if "@" in path:
+            repository, _, digest = path.partition("@")
+            return repository, str(artifact.get("version") or digest[7:19]), digest, reference
+        repository, _, tag = path.rpartition(":")
+        return repository, tag, await asyncio.to_thread(self._images.digest, repository, tag), reference
+
+
+def failure_status(stage: Stage) -> str:
+    """What a failed stage becomes (reference spinnaker.md, 2): go on, end it all, or end this branch."""
+    context = stage["context"]
+    if context.get("continuePipeline"):
+        return "FAILED_CONTINUE"
+    return "TERMINAL" if context.get("failPipeline", True) in (True, None) else "STOPPED"
+
+
+async def _score(context: dict[str, Any], baseline: Container, canary: Container) -> float:
+    """Percentage of the configured requests that both servers answer alike, within ``toleratedDifference`` (relative)."""
+    requests, path = context.get("requests", []), context.get("path", "/predict")
+    limit = float(context.get("toleratedDifference", 0.5))
+    alike = 0
+    for body in requests:
+        expected, got = await asyncio.gather(_numbers(baseline, path, body), _numbers(canary, path, body))
+        alike += got is not None and (expected is None or _close(expected, got, limit))
+    return round(100 * alike / len(requests), 1) if requests else 100.0
+
+
+async def _numbers(server: Container, path: str, body: Any) -> list[float] | None:
+    try:
+        async with httpx.AsyncClient(timeout=15, trust_env=False) as client:
+            answer = await client.post(f"http://127.0.0.1:{server.port}{path}", json=body)
+        return [float(value) for value in answer.raise_for_status().json()["predictions"]]
+    except (httpx.HTTPError, ValueError, LookupError):
+        return None
+
+
+def _close(expected: list[float], got: list[float], limit: float) -> bool:
+    if len(expected) != len(got):
+        return False
+    return all(abs(a - b) <= limit * max(abs(a), abs(b), 1.0) for a, b in zip(expected, got, strict=True))

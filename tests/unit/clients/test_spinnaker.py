@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import httpx
+import pytest
+
+from mlfleet.clients.auth import Credentials
+from mlfleet.clients.spinnaker import SpinnakerClient
+from mlfleet.clients.spinnaker_trigger import concurrency_warning, java_quote, trigger_problems
+from mlfleet.errors import AuthError, ConfigError, NotFound, OutcomeUnknown, TransientError, UnexpectedAnswer
+
+from .support import Server, Step, answer, client, run
+
+E = "01JDA9Q2X6Y7Z8W9V0T1S2R3Q4"
+REPO, TAG = "ml/churn", "release-k-1"
+
+
+def spinnaker(*steps: Step, **options: object) -> tuple[SpinnakerClient, Server]:
+    server = Server(*steps)
+    http = client(server, url="http://gate:8084", system="spinnaker", **options)
+    return SpinnakerClient(http, "https://deck.example.com/"), server
+
+
+def search(c: SpinnakerClient, since: int = 1000, until: int | None = None):
+    return c.search("churn", "deploy-model", REPO, TAG, since_ms=since, until_ms=until)
+
+
+def row(n: int, at: int, repository: str = REPO, tag: str = TAG) -> dict[str, object]:
+    return {"id": f"E{n}", "buildTime": at, "status": "RUNNING", "trigger": {"repository": repository, "tag": tag}}
+
+
+CALLS = {
+    "health": (True, lambda c: c.health()),
+    "version": (True, lambda c: c.version()),
+    "user": (True, lambda c: c.user()),
+    "pipeline_config": (True, lambda c: c.pipeline_config("churn", "deploy-model")),
+    "pipeline_configs": (True, lambda c: c.pipeline_configs("churn")),
+    "search": (True, search),
+    "executions": (True, lambda c: c.executions([E])),
+    "get_execution": (True, lambda c: c.get_execution(E)),
+    "failed_stages": (True, lambda c: c.failed_stages(E)),
+    "judge": (False, lambda c: c.judge(E, "s", "continue")),
+    "cancel": (True, lambda c: c.cancel(E, "why")),
+    "start_manual": (False, lambda c: c.start_manual("churn", "deploy-model")),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout(""), answer({"message": "x"}, 500)], ids=["time-out", "500"])
+def test_every_call_is_repeated_only_if_it_may_be(name, failure):
+    repeatable, call = CALLS[name]
+    gate, server = spinnaker(failure)
+    with pytest.raises(TransientError) as caught:
+        run(call(gate))
+    assert len(server.requests) == (5 if repeatable else 1)
+    assert isinstance(caught.value, OutcomeUnknown) is not repeatable
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_refuses_the_login_redirect_and_its_page(name):
+    repeatable, call = CALLS[name]
+    gate, server = spinnaker(httpx.Response(302, headers={"Location": "http://gate:8084/login"}))
+    with pytest.raises(AuthError, match="redirected to the login page http://gate:8084/login"):
+        run(call(gate))
+    assert len(server.requests) == 1
+    gate, _ = spinnaker(httpx.Response(200, html="<html>login</html>"))
+    with pytest.raises(UnexpectedAnswer if repeatable else OutcomeUnknown, match="text/html"):
+        run(call(gate))
+
+
+def test_an_empty_200_is_not_now_and_never_done():
+    gate, server = spinnaker(httpx.Response(200), httpx.Response(200), answer({"id": E, "status": "RUNNING"}))
+    assert run(gate.get_execution(E))["status"] == "RUNNING"
+    assert len(server.requests) == 3
+    gate, server = spinnaker(httpx.Response(200))
+    with pytest.raises(UnexpectedAnswer, match="empty body"):
+        run(gate.get_execution(E))
+    assert len(server.requests) == 5
+
+
+def test_an_execution_without_a_status_is_none():
+    gate, _ = spinnaker(answer({"id": E}))
+    with pytest.raises(UnexpectedAnswer, match="no 'status'"):
+        run(gate.get_execution(E))
+
+
+def test_a_missing_execution():
+    gate, server = spinnaker(
+        answer({"status": 404, "error": "Not Found", "message": f"Pipeline not found (id: {E})"}, 404)
+    )
+    with pytest.raises(NotFound, match="Pipeline not found"):
+        run(gate.get_execution(E))
+    assert server.last.url.path == f"/pipelines/{E}"
+
+
+def test_a_search_says_exactly_what_the_reference_says():
+    gate, server = spinnaker(answer([row(1, 5000)]))
+
+    found = run(search(gate, since=1000, until=9000))
+
+    assert [r["id"] for r in found] == ["E1"]
+    assert server.last.url.path == "/applications/churn/executions/search"
+    query = server.query()
+    trigger = json.loads(base64.b64decode(query.pop("trigger"), validate=True))
+    assert trigger == {"repository": r"\Qml/churn\E", "tag": r"\Qrelease-k-1\E"}
+    assert query == {
+        "triggerTypes": "docker,manual",
+        "pipelineName": "deploy-model",
+        "triggerTimeStartBoundary": "1000",
+        "triggerTimeEndBoundary": "9000",
+        "size": "50",
+        "expand": "false",
+    }
+
+
+def test_the_base64_survives_the_address():
+    # Quoting of '+', '/' and '=' matters: try until one of each is in there.
+    texts = [f"t{i}~~~???>>>" for i in range(60)]
+    seen = set()
+    for tag in texts:
+        gate, server = spinnaker(answer([]))
+        run(gate.search("a", "p", "r", tag, since_ms=0))
+        encoded = server.query()["trigger"]
+        seen |= set(encoded) & set("+/=")
+        assert json.loads(base64.b64decode(encoded, validate=True))["tag"] == f"\\Q{tag}\\E"
+        assert not re.search(rb"trigger=[^&]*[+/]", server.last.url.query)
+    assert seen == set("+/=")
+
+
+def test_java_quoting_of_the_end_mark():
+    assert java_quote(r"a\Eb") == r"\Qa\E\\E\Qb\E"
+
+
+def test_what_gate_takes_for_equal_is_compared_again():
+    near = [row(1, 5000, tag=TAG.upper()), row(2, 5001, repository="ml/churn2"), row(3, 5002), {"id": "x"}]
+    gate, _ = spinnaker(answer(near))
+    assert [r["id"] for r in run(search(gate))] == ["E3"]
+
+
+def test_a_full_answer_is_followed_by_an_older_window_and_never_by_a_start_index():
+    first = [row(n, 10_000 - n) for n in range(50)]
+    second = [row(n, 10_000 - n) for n in range(49, 70)]
+    gate, server = spinnaker(answer(first), answer(second))
+    found = run(search(gate))
+    assert [r["id"] for r in found] == [f"E{n}" for n in range(70)]
+    assert [server.query(i).get("triggerTimeEndBoundary") for i in (0, 1)] == [None, "9951"]
+    assert all("startIndex" not in str(r.url) for r in server.requests)
+
+
+def test_windows_that_do_not_move_end():
+    gate, server = spinnaker(answer([row(n, 5000) for n in range(50)]))
+    assert len(run(search(gate))) == 50
+    assert len(server.requests) == 2
+
+
+def test_executions_in_batches():
+    gate, server = spinnaker(answer([row(1, 1)]))
+    found = run(gate.executions([f"E{n}" for n in range(45)], expand=False))
+    assert set(found) == {"E1"}
+    assert len(server.requests) == 3
+    assert server.query(2) == {"executionIds": "E40,E41,E42,E43,E44", "expand": "false"}
+    assert run(gate.executions([])) == {}
+
+
+def test_failed_stages_have_a_page():
+    stage = {
+        "stageName": "Deploy", "stageType": "deployManifest", "stageStatus": "TERMINAL", "stageException": "no quota",
+        "pipelineExecutionName": "deploy-model",
+        "pipelineExecutionUrl": "/#/applications/churn/executions/details/E?stage=2",
+    }  # fmt: skip
+    gate, server = spinnaker(answer([stage]))
+    (found,) = run(gate.failed_stages(E))
+    assert (found.name, found.exception) == ("Deploy", "no quota")
+    assert found.url == "https://deck.example.com/#/applications/churn/executions/details/E?stage=2"
+    assert server.query() == {"executionId": E, "deckOrigin": "https://deck.example.com", "limit": "1"}
+
+
+def test_a_judgment():
+    gate, server = spinnaker(answer({"id": E, "status": "RUNNING"}))
+    run(gate.judge(E, "s1", "continue", "ship"))
+    assert (server.last.method, server.last.url.path) == ("PATCH", f"/pipelines/{E}/stages/s1")
+    assert server.body() == {"judgmentStatus": "continue", "judgmentInput": "ship"}
+    run(gate.judge(E, "s1", "stop"))
+    assert server.body() == {"judgmentStatus": "stop"}
+    with pytest.raises(ConfigError):
+        run(gate.judge(E, "s1", "maybe"))
+
+
+def test_cancel():
+    gate, server = spinnaker(httpx.Response(200))
+    run(gate.cancel(E, "airflow task killed: x"))
+    assert (server.last.method, server.last.url.path) == ("PUT", f"/pipelines/{E}/cancel")
+    assert server.query() == {"reason": "airflow task killed: x", "force": "false"}
+
+
+def test_a_manual_start():
+    gate, server = spinnaker(answer({"eventId": "ev", "ref": f"/pipelines/{E}"}, 202))
+    artifact = {"type": "docker/image", "name": "r/ml/churn", "version": TAG, "reference": "r/ml/churn@sha256:0"}
+    started = run(
+        gate.start_manual("churn", "deploy model", artifacts=[artifact], parameters={"a": "b"}, correlation_id="c")
+    )
+    assert (started.execution_id, started.event_id) == (E, "ev")
+    assert server.last.url.raw_path == b"/pipelines/v2/churn/deploy%20model"
+    assert server.body() == {"type": "manual", "parameters": {"a": "b"}, "artifacts": [artifact], "correlationId": "c"}
+    gate, _ = spinnaker(answer({"eventId": "ev"}, 202))
+    with pytest.raises(OutcomeUnknown):
+        run(gate.start_manual("churn", "deploy-model"))
+
+
+def test_health_version_user():
+    assert run(spinnaker(answer({"status": "UP"}))[0].health()) == {"status": "UP"}
+    with pytest.raises(TransientError):
+        run(spinnaker(answer({"status": "DOWN"}, 503))[0].health())
+    assert run(spinnaker(answer({"version": "2026.2.3"}))[0].version()) == "2026.2.3"
+    assert run(spinnaker(answer({"username": "joe"}))[0].user()) == "joe"
+    assert run(spinnaker(httpx.Response(200))[0].user()) is None
+
+
+def test_the_token_header_of_gate():
+    gate, server = spinnaker(answer([]), credentials=Credentials.header("X-Spinnaker-Token", "spk_abcdef"))
+    run(gate.pipeline_configs("churn"))
+    assert server.last.headers["X-Spinnaker-Token"] == "spk_abcdef"
+
+
+def test_the_page_of_an_execution():
+    gate, _ = spinnaker(answer({}))
+    assert gate.execution_url("churn", E) == (
+        f"https://deck.example.com/#/applications/churn/executions/details/{E}?stage=0&step=0"
+    )
+
+
+# Pre-flight
+
+TRIGGER = {"type": "docker", "enabled": True, "account": "reg", "repository": REPO, "tag": "^release-.*$"}
+
+
+def config(*triggers: dict[str, object], **extra: object) -> dict[str, object]:
+    return {"name": "deploy-model", "disabled": False, "triggers": list(triggers), **extra}
+
+
+def test_a_matching_trigger_is_no_problem_even_beside_others():
+    assert trigger_problems(config({**TRIGGER, "enabled": False}, TRIGGER), REPO, TAG, "reg") == []
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        (config(TRIGGER, disabled=True), "is disabled"),
+        (config(), "has no docker trigger"),
+        (config({**TRIGGER, "type": "cron"}), "has no docker trigger"),
+        ({"name": "x", "triggers": None}, "has no docker trigger"),
+        (config({**TRIGGER, "enabled": False}), "is not enabled"),
+        (config({**TRIGGER, "repository": "ml/Churn"}), "another repository"),
+        (config({**TRIGGER, "account": "other"}), "watches account other"),
+        (config({**TRIGGER, "tag": "^run-"}), "does not match"),
+        (config({**TRIGGER, "tag": "release"}), "does not match"),
+        (config({**TRIGGER, "tag": "("}), "no regular expression"),
+    ],
+)
+def test_why_a_push_would_start_nothing(pipeline, words):
+    (problem,) = trigger_problems(pipeline, REPO, TAG, "reg")
+    assert words in problem
+
+
+@pytest.mark.parametrize("pattern", ["", "  ", None])
+def test_a_blank_pattern_means_every_tag_but_latest(pattern):
+    pipeline = config({**TRIGGER, "tag": pattern})
+    assert trigger_problems(pipeline, REPO, TAG) == []
+    assert "latest" in trigger_problems(pipeline, REPO, "latest")[0]
+
+
+def test_a_pipeline_that_drops_waiting_executions_is_told():
+    assert concurrency_warning(config(limitConcurrent=True, keepWaitingPipelines=False)) is not None
+    assert concurrency_warning(config(limitConcurrent=True, keepWaitingPipelines=True)) is None
+    assert concurrency_warning(config()) is None

@@ -148,6 +148,10 @@ class AirflowAPI:
         """The DAG run."""
         return dict(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """All runs of the DAG, oldest first."""
+        return list(self.call("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "run_after"})["dag_runs"])
+
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run."""
         return list(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,9 +96,8 @@ class Demo:
         self.view.say(f"DAG {PROJECT} parsed from include/projects/{PROJECT}.yaml")
 
     def _run(self) -> str:
-        run_id = self.airflow.trigger(PROJECT)
-        self.airflow.unpause(PROJECT)
-        self.view.say(f"DAG run {run_id} started")
+        run_id = self._first_run()
+        self.view.say(f"DAG run {run_id} started by the schedule")
         deadline = time.monotonic() + RUN_SECONDS
         while True:
             tasks = self.airflow.task_instances(PROJECT, run_id)
@@ -110,6 +111,16 @@ class Demo:
             time.sleep(1.5)
         self._require_success(run_id, tasks)
         return run_id
+
+    def _first_run(self) -> str:
+        """Unpausing is all it takes: the scheduler starts the run of the latest data interval at once."""
+        self.airflow.unpause(PROJECT)
+        deadline = time.monotonic() + PARSE_SECONDS
+        while not (runs := self.airflow.runs(PROJECT)):
+            if time.monotonic() > deadline:
+                raise SandboxError(f"the scheduler started no run of {PROJECT} in {PARSE_SECONDS} s")
+            time.sleep(0.5)
+        return str(runs[0]["dag_run_id"])
 
     def _require_success(self, run_id: str, tasks: list[dict[str, Any]]) -> None:
         bad = [task for task in tasks if task["state"] != "success"]
@@ -126,8 +137,8 @@ class Demo:
         """The remote job's own state, asked of the system it runs on, while the task waits for it."""
         if task["state"] not in ("deferred", "running"):
             return ""
-        job = self.airflow.xcom(PROJECT, run_id, task["task_id"], "remote_job")
-        return remote_state(self.settings, job) if isinstance(job, dict) else ""
+        url = self.airflow.xcom(PROJECT, run_id, task["task_id"], "remote_url")
+        return remote_state(self.settings, url) if isinstance(url, str) else ""
 
     def _run_page(self, run_id: str) -> str:
         return f"{self.settings.url('airflow')}/dags/{PROJECT}/runs/{run_id}"
@@ -157,43 +168,49 @@ class Demo:
             raise SandboxError(f"the deployed model did not answer POST {url}: {error}") from error
 
 
-def remote_state(settings: Settings, job: dict[str, Any]) -> str:
-    """What the remote system itself says of a job now, or an empty text when it can't be asked."""
-    readers = {"polyaxon": _polyaxon_state, "kfp": _kfp_state, "spinnaker": _spinnaker_state}
-    reader = readers.get(str(job.get("system")))
-    if reader is None or not job.get("id"):
-        return ""
+def remote_state(settings: Settings, url: str) -> str:
+    """What the remote system says of the job behind a task's link now; an empty text when it can't be asked."""
     try:
-        return reader(settings, job)
+        for pattern, reader in _READERS.items():
+            if found := re.search(pattern, url):
+                return reader(settings, *found.groups())
     except (httpx.HTTPError, LookupError, ValueError):
         return ""
+    return ""
 
 
 def _get(url: str, **params: Any) -> Any:
     return httpx.get(url, params=params, timeout=5).raise_for_status().json()
 
 
-def _polyaxon_state(settings: Settings, job: dict[str, Any]) -> str:
-    base = f"{settings.url('polyaxon')}/api/v1/default/{job['project']}/runs"
-    run = _get(f"{base}/{job['id']}")
+def _polyaxon_state(settings: Settings, project: str, uuid: str) -> str:
+    base = f"{settings.url('polyaxon')}/api/v1/default/{project}/runs"
+    run = _get(f"{base}/{uuid}")
     if run.get("kind") != "matrix":
         return f"Polyaxon: {run['status']}"
-    children = _get(base, query=f"pipeline:{job['id']}", limit=100)["results"]
+    children = _get(base, query=f"pipeline:{uuid}", limit=100)["results"]
     done = sum(child["status"] == "succeeded" for child in children)
     return f"Polyaxon: {run['status']}, {done} of {len(children)} runs done"
 
 
-def _kfp_state(settings: Settings, job: dict[str, Any]) -> str:
-    run = _get(f"{settings.url('kfp')}/apis/v2beta1/runs/{job['id']}")
+def _kfp_state(settings: Settings, run_id: str) -> str:
+    run = _get(f"{settings.url('kfp')}/apis/v2beta1/runs/{run_id}")
     details = run.get("run_details", {}).get("task_details", [])
     running = [task["display_name"] for task in details if task.get("state") == "RUNNING"]
     return f"KFP: {run['state'].lower()}{' ' + ', '.join(running) if running else ''}"
 
 
-def _spinnaker_state(settings: Settings, job: dict[str, Any]) -> str:
-    execution = _get(f"{settings.url('spinnaker')}/pipelines/{job['id']}")
+def _spinnaker_state(settings: Settings, execution_id: str) -> str:
+    execution = _get(f"{settings.url('spinnaker')}/pipelines/{execution_id}")
     stages = [stage["name"] for stage in execution["stages"] if stage["status"] == "RUNNING"]
     return f"Spinnaker: {execution['status'].lower()}{' ' + ', '.join(stages) if stages else ''}"
+
+
+_READERS: dict[str, Callable[..., str]] = {
+    r"/([^/]+)/runs/([0-9a-f]{32})": _polyaxon_state,
+    r"#/runs/details/([^/?]+)": _kfp_state,
+    r"/executions/details/([^/?]+)": _spinnaker_state,
+}
 
 
 def real_item(data: Path) -> tuple[dict[str, Any], float]:

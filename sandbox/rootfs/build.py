@@ -125,7 +125,7 @@ class Maker:
         # Debian's interpreter looks here for what does not come from Debian.
         target = root / "usr/local/lib" / f"python{python}" / "dist-packages"
         target.mkdir(parents=True)
-        command = [
+        command: list[str | Path] = [
             self.uv, "pip", "install", "--quiet", "--target", target, "--python-version", python,
             "--only-binary", ":all:", "--no-deps", "--link-mode", "copy", "--requirement", self.requirements,
         ]  # fmt: skip

@@ -54,7 +54,7 @@ def closure(seeds: Sequence[str]) -> list[Package]:
 
 
 def python_version(packages: Sequence[Package]) -> str:
-    """"3.11" and so on: the version of the interpreter among ``packages``."""
+    """The version of the interpreter among ``packages``, as in "3.11"."""
     for package in packages:
         hit = re.fullmatch(r"python(3\.\d+)-minimal", package.name)
         if hit:
@@ -63,7 +63,10 @@ def python_version(packages: Sequence[Package]) -> str:
 
 
 def download(packages: Sequence[Package], folder: Path) -> list[Path]:
-    """The package files, fetched into ``folder`` unless they are there; apt checks their hashes. Raises SandboxError."""
+    """The package files, fetched into ``folder`` unless they are there; apt checks their hashes.
+
+    Raises SandboxError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [package for package in packages if not _is_whole(folder / package.file, package.size)]
     if missing:

@@ -8,26 +8,28 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Body, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.middleware.base import RequestResponseEndpoint
+from fastapi import Body, FastAPI
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from sandbox.processes import port_is_free
-from sandbox.spinnaker import echo
-from sandbox.spinnaker.gate import GateError, error_answer, router
+from sandbox.spinnaker import echo, gate_actions, gate_reads, gate_search
+from sandbox.spinnaker.gate import Gate, install
 from sandbox.spinnaker.igor import DockerMonitor
-from sandbox.spinnaker.images import Images
+from sandbox.spinnaker.images import ImageError, Images
 from sandbox.spinnaker.model import Store
 from sandbox.spinnaker.orca import Orca, Pipelines
 from sandbox.spinnaker.page import render
 from sandbox.spinnaker.production import Production, proxy
 from sandbox.spinnaker.stages import StageRunner
 from sandbox.spinnaker.switches import Switches
+
+log = logging.getLogger("spinnaker")
+DRAIN_SECONDS = 3
 
 
 class Spinnaker:
@@ -41,12 +43,18 @@ class Spinnaker:
         self.pipelines = Pipelines(pipelines)
         stages = StageRunner(self.production, self.images, self.store, self.switches)
         self.orca = Orca(self.store, self.pipelines, stages)
+        self.gate = Gate(self.store, self.pipelines, self.orca, self.switches)
         self.igor = DockerMonitor(registry, self.store, self.switches, interval, self._echo)
 
     async def _echo(self, event: dict[str, Any]) -> None:
-        for pipeline, trigger in echo.started_by(event, self.pipelines.all(), self.switches):
-            digest = await asyncio.to_thread(self._trigger_digest, event["content"])
-            self.orca.start(pipeline, {**trigger, **({"digest": digest} if digest else {})})
+        """Echo answers igor before it has done anything: what fails here is lost, and only the log knows."""
+        content = event["content"]
+        try:
+            for pipeline, trigger in echo.started_by(event, self.pipelines.all(), self.switches):
+                digest = await asyncio.to_thread(self._trigger_digest, content)
+                self.orca.start(pipeline, {**trigger, **({"digest": digest} if digest else {})})
+        except (ImageError, LookupError, TypeError) as error:
+            log.error("%s:%s starts nothing: %r", content["repository"], content["tag"], error)
 
     def _trigger_digest(self, content: dict[str, Any]) -> str | None:
         """``trigger.digest`` as clouddriver's settings would fill it; absent by default."""
@@ -69,6 +77,7 @@ class Spinnaker:
         finally:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
+            await self.gate.aclose()
             await self.orca.aclose()
             await self.production.aclose()
             await self.igor.aclose()
@@ -79,40 +88,25 @@ class Spinnaker:
 def application(spinnaker: Spinnaker) -> FastAPI:
     """Gate's API, the page for people, and the sandbox's own routes."""
     app = FastAPI(title="Gate (sandbox)", docs_url=None, redoc_url=None)
-    app.add_exception_handler(GateError, error_answer)
-    switches = spinnaker.switches
-
-    @app.middleware("http")
-    async def trouble(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        path = request.url.path
-        if not path.startswith("/sandbox") and path not in ("/health", "/login"):
-            if switches.redirect_login:
-                return RedirectResponse("/login", 302)
-            if switches.spend("unavailable"):
-                return JSONResponse({"status": 503, "error": "Service Unavailable", "message": "switched off"}, 503)
-        return await call_next(request)
+    install(app, spinnaker.gate)
+    for part in (gate_reads, gate_search, gate_actions):
+        app.include_router(part.routes)
 
     @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        newest = sorted(spinnaker.store.executions.values(), key=lambda each: str(each["id"]), reverse=True)
-        return render(spinnaker.production, newest[:100])
-
-    @app.get("/login", response_class=HTMLResponse)
-    def login() -> str:
-        return "<html><body><form method='post'>Sign in</form></body></html>"
+    async def page() -> str:
+        return render(spinnaker.production, spinnaker.store.newest_first()[:100])
 
     @app.get("/sandbox/production")
-    def deployed() -> dict[str, Any]:
-        return spinnaker.production.deployed
+    async def deployed() -> JSONResponse:
+        return JSONResponse(spinnaker.production.deployed)
 
     @app.post("/sandbox/switches")
-    def switch(values: dict[str, Any] = Body()) -> JSONResponse:  # noqa: B008
+    async def switch(values: Annotated[dict[str, Any], Body()]) -> JSONResponse:
         try:
-            return JSONResponse(switches.set(values))
+            return JSONResponse(spinnaker.switches.set(values))
         except KeyError as error:
             return JSONResponse({"error": f"no switch {error}"}, 400)
 
-    app.include_router(router(spinnaker.store, spinnaker.pipelines, spinnaker.orca, switches))
     return app
 
 
@@ -124,12 +118,13 @@ async def serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with spinnaker.running():
         servers = [
-            _Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False))
+            _Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False,
+                                   timeout_graceful_shutdown=DRAIN_SECONDS))
             for app, port in (
                 (application(spinnaker), options.port),
                 (proxy(spinnaker.production), options.serving_port),
             )
-        ]
+        ]  # fmt: skip
         running = [asyncio.create_task(server.serve()) for server in servers]
         stopping = asyncio.create_task(ended.wait())
         await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -143,7 +138,7 @@ class _Server(uvicorn.Server):
     """A server beside another one: the signals are handled once, by `serve`."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Any:
+    def capture_signals(self) -> Iterator[None]:
         """Leaves the signals alone."""
         yield
 

@@ -28,20 +28,19 @@ class DockerMonitor:
     def __init__(self, registry: str, store: Store, switches: Switches, interval: float,
                  post: Callable[[Event], Awaitable[None]]) -> None:  # fmt: skip
         self._registry = registry
-        self._http = httpx.AsyncClient(base_url=f"http://{registry}", timeout=10)
+        self._http = httpx.AsyncClient(base_url=f"http://{registry}", timeout=10, trust_env=False)
         self._store = store
         self._switches = switches
         self._interval = interval
         self._post = post
         self._seen: set[str] = set(store.get("igor.seen", []))
-        self._indexed: bool = store.get("igor.indexed", False)
 
     async def run(self) -> None:
         """Polls until cancelled; a registry that is down is tried again at the next cycle."""
         while True:
             try:
                 await self.cycle()
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, ValueError, AttributeError) as error:  # down, or no registry at all
                 log.warning("the registry can't be listed: %s", error)
             await asyncio.sleep(self._interval)
 
@@ -55,12 +54,9 @@ class DockerMonitor:
             log.error("%d new tags of %s exceed the threshold of %d: nothing is processed", len(new), ACCOUNT,
                       self._switches.threshold)  # fmt: skip
             return
-        fire = self._indexed
-        for repository, tag in new:
-            self._seen.add(f"{ACCOUNT}:{repository}:{tag}")
-        self._indexed = True
+        fire = bool(self._seen)
+        self._seen |= {f"{ACCOUNT}:{repository}:{tag}" for repository, tag in new}
         self._store.put("igor.seen", sorted(self._seen))
-        self._store.put("igor.indexed", True)
         if not fire:
             log.info("first look at %s: %d tags indexed, none fired", ACCOUNT, len(new))
             return

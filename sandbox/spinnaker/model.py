@@ -76,18 +76,30 @@ def without_details(execution: Execution) -> Execution:
     return {**execution, "stages": light}
 
 
+def pending_judgments(execution: Execution) -> list[str]:
+    """Names of the judgments that wait for a person."""
+    if execution["status"] in COMPLETE:
+        return []
+    return [s["name"] for s in execution["stages"] if s["type"] == "manualJudgment" and s["status"] == "RUNNING"]
+
+
 class Store:
-    """Executions in order of their ids, and small values by name, in one SQLite file."""
+    """Executions by id, and small values by name, in one SQLite file. For one thread only."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(file, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")  # after a crash of the machine the sandbox may forget a moment
         self._db.execute("CREATE TABLE IF NOT EXISTS executions (id TEXT PRIMARY KEY, body TEXT NOT NULL)")
         self._db.execute("CREATE TABLE IF NOT EXISTS vals (name TEXT PRIMARY KEY, body TEXT NOT NULL)")
         rows = self._db.execute("SELECT id, body FROM executions ORDER BY id")
         self.executions: dict[str, Execution] = {key: json.loads(body) for key, body in rows}
         os.chmod(file, 0o600)
+
+    def newest_first(self) -> list[Execution]:
+        """All executions, the latest built first."""
+        return sorted(self.executions.values(), key=lambda each: (each["buildTime"], each["id"]), reverse=True)
 
     def save(self, execution: Execution) -> None:
         """Keeps the execution as it is now."""

@@ -13,6 +13,7 @@ from sandbox.spinnaker.model import COMPLETE, Execution, Stage, Store, final_sta
 from sandbox.spinnaker.stages import StageRunner
 
 log = logging.getLogger("orca")
+SHUTDOWN = "shutdown"
 SUPERSEDED = (
     "This execution was queued but then canceled because a newer queued execution superceded it. This pipeline is"
     " configured to automatically cancel waiting executions when a new execution is queued."
@@ -68,10 +69,13 @@ class Orca:
         return execution
 
     def resume_after_restart(self) -> None:
-        """What was running when the stand-in ended can't go on: it is ended; what was queued begins."""
+        """What was running goes on with the stages that had not ended, as with orca's queue; what was queued begins."""
         for execution in list(self._store.executions.values()):
             if execution["status"] == "RUNNING":
-                self.cancel(execution, "spinnaker", "The sandbox was restarted while this ran.")
+                self._reset(stage for stage in execution["stages"] if stage["status"] == "RUNNING")
+                self._begin(execution)
+                if execution["canceled"]:
+                    self.cancel(execution, execution["canceledBy"], execution["cancellationReason"])
         for execution in list(self._store.executions.values()):
             if execution["status"] == "NOT_STARTED":
                 self._begin_or_queue(execution)
@@ -82,14 +86,11 @@ class Orca:
             return
         execution.update(canceled=True, canceledBy=user, cancellationReason=reason)
         task = self._running.get(execution["id"])
-        if task is not None:
-            self._store.save(execution)
-            task.cancel()
+        if task is None:
+            self._finish(execution, "CANCELED")
             return
-        for stage in execution["stages"]:
-            if stage["status"] == "RUNNING":
-                stage.update(status="CANCELED", endTime=now_ms())
-        self._finish(execution, "CANCELED")
+        self._store.save(execution)
+        task.cancel()
 
     def restart(self, execution: Execution, stage_id: str) -> None:
         """Runs a stage and what comes after it again; silently nothing for a stage that has not ended."""
@@ -100,10 +101,7 @@ class Orca:
         for later in execution["stages"]:
             if again & set(later["requisiteStageRefIds"]):
                 again.add(later["refId"])
-        for each in execution["stages"]:
-            if each["refId"] in again:
-                each["context"].pop("exception", None)
-                each.update(status="NOT_STARTED", startTime=None, endTime=None, outputs={})
+        self._reset(each for each in execution["stages"] if each["refId"] in again)
         execution.update(status="NOT_STARTED", endTime=None, canceled=False, canceledBy=None, cancellationReason=None)
         self._begin_or_queue(execution)
 
@@ -115,10 +113,10 @@ class Orca:
         return True
 
     async def aclose(self) -> None:
-        """Ends the tasks; what ran is found again as running and ended at the next start."""
+        """Ends the tasks; what ran is found again as running at the next start, and goes on."""
         tasks = list(self._running.values())
         for task in tasks:
-            task.cancel("shutdown")
+            task.cancel(SHUTDOWN)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _siblings(self, execution: Execution) -> Iterable[Execution]:
@@ -133,9 +131,18 @@ class Orca:
             if not execution["keepWaitingPipelines"]:
                 self._supersede_older(execution)
             return
+        self._begin(execution)
+
+    def _begin(self, execution: Execution) -> None:
         execution.update(status="RUNNING", startTime=execution["startTime"] or now_ms())
         self._store.save(execution)
         self._running[execution["id"]] = asyncio.create_task(self._run(execution))
+
+    @staticmethod
+    def _reset(stages: Iterable[Stage]) -> None:
+        for stage in stages:
+            stage["context"].pop("exception", None)
+            stage.update(status="NOT_STARTED", startTime=None, endTime=None, outputs={}, tasks=[])
 
     def _supersede_older(self, execution: Execution) -> None:
         for other in self._siblings(execution):
@@ -147,11 +154,8 @@ class Orca:
             await self._run_stages(execution)
             self._finish(execution, final_status(execution))
         except asyncio.CancelledError as stopped:
-            if "shutdown" in stopped.args:
+            if SHUTDOWN in stopped.args:
                 raise
-            for stage in execution["stages"]:
-                if stage["status"] == "RUNNING":
-                    stage.update(status="CANCELED", endTime=now_ms())
             self._finish(execution, "CANCELED")
         except Exception as error:  # a fault of the stand-in must not leave an execution running for ever
             log.exception("execution %s", execution["id"])
@@ -159,17 +163,26 @@ class Orca:
             self._finish(execution, "TERMINAL")
 
     async def _run_stages(self, execution: Execution) -> None:
-        """Runs every stage whose predecessors have ended well, those of one level together."""
-        while True:
-            ready = [stage for stage in execution["stages"] if _is_ready(execution, stage)]
-            if not ready:
-                return
-            await asyncio.gather(*(self._run_stage(execution, stage) for stage in ready))
-            if any(stage["status"] in ("TERMINAL", "CANCELED") for stage in execution["stages"]):
-                return
+        """Runs every stage as soon as those before it have ended well; a terminal one ends the other branches."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while not any(stage["status"] == "TERMINAL" for stage in execution["stages"]):
+                for stage in execution["stages"]:
+                    if _is_ready(execution, stage):
+                        stage["status"] = "RUNNING"
+                        running.add(asyncio.create_task(self._run_stage(execution, stage)))
+                if not running:
+                    return
+                ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _run_stage(self, execution: Execution, stage: Stage) -> None:
-        stage.update(status="RUNNING", startTime=now_ms())
+        stage["startTime"] = now_ms()
         stage["tasks"] = [{
             "id": "1", "name": stage["type"], "implementingClass": "", "status": "RUNNING", "startTime": now_ms(),
             "endTime": None, "stageStart": True, "stageEnd": True, "loopStart": False, "loopEnd": False,
@@ -183,6 +196,9 @@ class Orca:
 
     def _finish(self, execution: Execution, status: str) -> None:
         self._running.pop(execution["id"], None)
+        for stage in execution["stages"]:
+            if stage["status"] == "RUNNING":
+                stage.update(status="CANCELED", endTime=now_ms())
         execution.update(status=status, endTime=now_ms())
         self._store.save(execution)
         waiting = [other for other in self._siblings(execution) if other["status"] == "NOT_STARTED"]

@@ -6,8 +6,7 @@ import html
 import time
 from typing import Any
 
-from sandbox.spinnaker.gate import pending_judgments
-from sandbox.spinnaker.model import Execution
+from sandbox.spinnaker.model import Execution, pending_judgments
 from sandbox.spinnaker.production import Production
 
 _COLOURS = {"SUCCEEDED": "#1a7f37", "TERMINAL": "#cf222e", "CANCELED": "#9a6700", "RUNNING": "#0969da",
@@ -15,7 +14,8 @@ _COLOURS = {"SUCCEEDED": "#1a7f37", "TERMINAL": "#cf222e", "CANCELED": "#9a6700"
 # Deck's links are fragments: …/#/applications/churn/executions/details/ID
 _SCRIPT = """
 const id = (location.hash.match(/executions\\/details\\/([^?]+)/) || [])[1];
-if (id) { const row = document.getElementById(id); if (row) { row.scrollIntoView(); row.style.outline = '2px solid #0969da'; } }
+const row = id && document.getElementById(id);
+if (row) { row.scrollIntoView(); row.style.outline = '2px solid #0969da'; }
 setTimeout(() => location.reload(), 5000);
 """
 

@@ -1,9 +1,14 @@
-"""What is deployed: one server per application behind a reverse proxy, and the former one that a rollback brings back."""
+"""What is deployed: one server per application behind a reverse proxy, and the former one, which a rollback brings back.
+
+Like a Deployment in Kubernetes: traffic moves when the new server is healthy, and then the old one ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +20,12 @@ from starlette.routing import Route
 
 from sandbox.spinnaker.container import Container, ContainerError
 from sandbox.spinnaker.images import ImageError, Images
-from sandbox.spinnaker.model import Store, now_ms
+from sandbox.spinnaker.model import Store, now_ms, ulid
 
 log = logging.getLogger("production")
-_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length"}
+# What concerns one connection only; and the proxy's client has undone the encoding of what it hands on.
+_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length", "content-encoding"}
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Production:
@@ -34,11 +41,13 @@ class Production:
 
     async def restore(self) -> None:
         """Starts again what was deployed when the stand-in ended."""
-        for application, version in self.deployed.items():
-            try:
-                self._serving[application] = await self._run(application, version)
-            except (ContainerError, ImageError) as error:
-                log.error("%s %s did not come back: %s", application, version["tag"], error)
+        await asyncio.gather(*(self._bring_back(*each) for each in self.deployed.items()))
+
+    async def _bring_back(self, application: str, version: dict[str, Any]) -> None:
+        try:
+            self._serving[application] = await self._run(application, version)
+        except (ContainerError, ImageError) as error:
+            log.error("%s %s did not come back: %s", application, version["tag"], error)
 
     async def run_beside(self, application: str, repository: str, tag: str, digest: str) -> Container:
         """Starts an image without sending it any traffic; the caller stops it. Raises ContainerError, ImageError."""
@@ -50,16 +59,20 @@ class Production:
         When it does not become healthy the former one goes on serving. Raises ContainerError, ImageError.
         """
         version = {"repository": repository, "tag": tag, "digest": digest, "execution_id": execution_id}
-        await self._switch(application, version, former=self._without_former(application))
+        async with self._one_at_a_time(application):
+            current, server = self._current(application), self.server(application)
+            if current and server and server.alive() and current.items() >= version.items():
+                return  # the stand-in ended between the switch and the end of the stage, which runs again
+            await self._switch(application, version, former=current)
 
     async def rollback(self, application: str) -> dict[str, Any]:
         """Brings the former version back and returns it; raises ContainerError when there is none."""
-        current = self.deployed.get(application)
-        former = current.get("former") if current else None
-        if current is None or former is None:
-            raise ContainerError(f"{application} has no former version to go back to")
-        await self._switch(application, dict(former), former=self._without_former(application))
-        return dict(former)
+        async with self._one_at_a_time(application):
+            former = self.deployed.get(application, {}).get("former")
+            if former is None:
+                raise ContainerError(f"{application} has no former version to go back to")
+            await self._switch(application, dict(former), former=self._current(application))
+            return dict(former)
 
     def server(self, application: str) -> Container | None:
         """The server that gets the traffic now."""
@@ -69,22 +82,26 @@ class Production:
         """Ends every server."""
         await asyncio.gather(*(container.stop() for container in self._serving.values()))
 
-    def _without_former(self, application: str) -> dict[str, Any] | None:
+    def _one_at_a_time(self, application: str) -> asyncio.Lock:
+        return self._locks.setdefault(application, asyncio.Lock())
+
+    def _current(self, application: str) -> dict[str, Any] | None:
         current = self.deployed.get(application)
         return {key: value for key, value in current.items() if key != "former"} if current else None
 
     async def _switch(self, application: str, version: dict[str, Any], former: dict[str, Any] | None) -> None:
-        async with self._locks.setdefault(application, asyncio.Lock()):
-            container = await self._run(application, version)
-            before, self._serving[application] = self._serving.get(application), container
-            self.deployed[application] = {**version, "since": now_ms(), "former": former}
-            self._store.put("production", self.deployed)
-            if before is not None:
-                await before.stop()
+        container = await self._run(application, version)
+        before, self._serving[application] = self._serving.get(application), container
+        self.deployed[application] = {**version, "since": now_ms(), "former": former}
+        self._store.put("production", self.deployed)
+        if before is not None:
+            await before.stop()
 
     async def _run(self, application: str, version: dict[str, Any]) -> Container:
         image = await asyncio.to_thread(self._images.pull, version["repository"], version["digest"])
-        container = Container(image, self._logs / f"{application}-{version['tag']}.log")
+        # A log of its own for each start: a canary and what it is deployed as run the same tag at nearly the same time.
+        log_file = self._logs / f"{application}-{version['tag']}-{ulid()}.log"
+        container = Container(image, log_file)
         await container.start()
         return container
 
@@ -92,6 +109,11 @@ class Production:
 def proxy(production: Production) -> Starlette:
     """``/<application>/<path>`` goes to ``/<path>`` of the application's server; 404 and 502 say what is the matter."""
     client = httpx.AsyncClient(timeout=60, trust_env=False)
+
+    @contextlib.asynccontextmanager
+    async def closing(app: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
 
     async def forward(request: Request) -> Response:
         application, path = request.path_params["application"], request.path_params["path"]
@@ -102,11 +124,11 @@ def proxy(production: Production) -> Starlette:
         try:
             answer = await client.request(
                 request.method, f"http://127.0.0.1:{container.port}/{path}", params=request.query_params,
-                content=await request.body(), headers=headers,
+                content=await request.body(), headers=headers, follow_redirects=False,
             )  # fmt: skip
-        except httpx.HTTPError as error:
+        except httpx.TransportError as error:
             return JSONResponse({"error": f"the server of {application} does not answer: {error}"}, 502)
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP}
         return Response(answer.content, answer.status_code, kept)
 
-    return Starlette(routes=[Route("/{application}/{path:path}", forward, methods=["GET", "POST", "PUT", "DELETE"])])
+    return Starlette(routes=[Route("/{application}/{path:path}", forward, methods=_METHODS)], lifespan=closing)

@@ -34,7 +34,7 @@ def decoded(text: str | None) -> dict[str, Any]:
 
 
 def matches(wanted: Any, actual: Any) -> bool:
-    """Whether all that is wanted is there: maps recursively, lists by distinct elements, strings by equality or regex."""
+    """Whether all that is wanted is there: maps recursively, lists by distinct elements, texts by equality or regex."""
     if isinstance(wanted, Mapping):
         return isinstance(actual, Mapping) and all(
             key in actual and matches(value, actual[key]) for key, value in wanted.items()
@@ -52,7 +52,7 @@ def matches(wanted: Any, actual: Any) -> bool:
 
 
 def _java_matches(pattern: str, text: str) -> bool:
-    quoted = re.sub(r"\\Q(.*?)\\E", lambda found: re.escape(found.group(1)), pattern)
+    quoted = re.sub(r"(?s)\\Q(.*?)(?:\\E|$)", lambda found: re.escape(found.group(1)), pattern)
     try:
         return re.fullmatch(quoted, text) is not None
     except re.error:

@@ -106,11 +106,8 @@ class StageRunner:
         finally:
             await canary.stop()
         stage["context"]["canaryScores"] = [score]
-        passed = score >= PASS
-        stage["context"]["canaryScoreMessage"] = (
-            f"Final canary score {score} {'met or exceeded' if passed else 'is below'} the pass score threshold."
-        )
-        if not passed:
+        stage["context"]["canaryScoreMessage"] = f"Final canary score {score} {_verdict(score)} score threshold."
+        if score < PASS:
             raise StageFailed(stage["context"]["canaryScoreMessage"])
         return "SUCCEEDED"
 
@@ -138,8 +135,18 @@ def failure_status(stage: Stage) -> str:
     return "TERMINAL" if context.get("failPipeline", True) in (True, None) else "STOPPED"
 
 
+def _verdict(score: float) -> str:
+    if score <= MARGINAL:
+        return "is not above the marginal"
+    return "is below the pass" if score < PASS else "met or exceeded the pass"
+
+
 async def _score(context: dict[str, Any], baseline: Container, canary: Container) -> float:
-    """Percentage of the configured requests that both servers answer alike, within ``toleratedDifference`` (relative)."""
+    """Percentage of the configured requests that both servers answer alike.
+
+    Two numbers are alike when they differ by at most ``toleratedDifference`` of the larger one. A request that the
+    server of today can't answer is passed by any answer.
+    """
     requests, path = context.get("requests", []), context.get("path", "/predict")
     limit = float(context.get("toleratedDifference", 0.5))
     alike = 0
@@ -154,7 +161,7 @@ async def _numbers(server: Container, path: str, body: Any) -> list[float] | Non
         async with httpx.AsyncClient(timeout=15, trust_env=False) as client:
             answer = await client.post(f"http://127.0.0.1:{server.port}{path}", json=body)
         return [float(value) for value in answer.raise_for_status().json()["predictions"]]
-    except (httpx.HTTPError, ValueError, LookupError):
+    except (httpx.HTTPError, ValueError, TypeError, LookupError):
         return None
 
 

@@ -63,7 +63,7 @@ def build_dag(plan: Plan) -> DAG:
         last = deliver(plan, ends)
     if last is not None and project.image:
         last.outlets.append(released_asset(project.name))
-    dag.validate()
+    dag.validate()  # type: ignore[no-untyped-call]
     return dag
 
 
@@ -88,7 +88,7 @@ def assemble(root: Path) -> Assembly:
 
 
 def assemble_one(root: Path, dag_id: str) -> DAG | None:
-    """The DAG called `dag_id`, without looking at other projects, which a worker does not need; None when there is none.
+    """The DAG called `dag_id` alone, which is all that a worker needs; None when no manifest has that name.
 
     Raises ManifestError or ConfigError when it cannot be built.
     """

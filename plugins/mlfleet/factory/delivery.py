@@ -18,6 +18,13 @@ from mlfleet.sensors.container_registry import ImageSensor
 
 EVALUATE, BUILD, VERIFY, RELEASE, DEPLOY = "evaluate", "build_image", "verify_image", "release", "deploy"
 
+_LABELS = {
+    "org.opencontainers.image.title": "${project.name}",
+    "org.opencontainers.image.revision": "${git.commit}",
+    "mlfleet.data.start": "${data.start}",
+    "mlfleet.data.end": "${data.end}",
+}
+
 
 def deliver(plan: Plan, trained: dict[str, BaseOperator]) -> BaseOperator | None:
     """Adds the tasks after training to the current DAG, one after the other; returns the last one.
@@ -62,10 +69,8 @@ def _build(plan: Plan, section: Image, trained: dict[str, BaseOperator]) -> Buil
         context=plan.file(section.context),
         build_args=ordered(section.args),
         models={slug: task.task_id for slug, task in trained.items()} if packages_models else {},
-        labels={
-            "org.opencontainers.image.title": "${project.name}",
-            "org.opencontainers.image.revision": "${git.commit}",
-        },
+        models_dest=section.models.dest,
+        labels=_LABELS,
         references=_references(plan),
         container_registry_conn_id=plan.environment.connections.container_registry,
     )

@@ -10,9 +10,11 @@ from mlfleet.manifest.models import Project
 def rendered(project: Project) -> str:
     """YAML with all defaults filled in, which loads to an equal project; equal projects give equal text."""
     data = project.model_dump(mode="json", by_alias=True, exclude_none=True)
-    free = {key: _sorted(data[key]) for key in ("training", "image", "annotations") if key in data}
-    experiments = [_sorted_params(experiment) for experiment in data["experiments"]]
-    return yaml.safe_dump({**data, **free, "experiments": experiments}, sort_keys=False, allow_unicode=True, width=120)
+    for key in ("training", "image", "annotations"):
+        if key in data:
+            data[key] = _sorted(data[key])
+    data["experiments"] = [_sorted_params(experiment) for experiment in data["experiments"]]
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _sorted_params(experiment: dict[str, object]) -> dict[str, object]:

@@ -30,9 +30,15 @@ _SCALARS = ("int_type", "float_type", "bool_type")
 def report(document: Document, error: ValidationError, model: type[BaseModel]) -> None:
     """Adds one finding per error to the document."""
     explained = {found.path for found in document.diagnostics if found.severity is Severity.ERROR}
-    for detail in error.errors(include_url=False):
-        path = _path_in(document, detail["loc"])
-        if path and dotted(path) in explained:
+    details = [(_path_in(document, detail["loc"]), detail) for detail in error.errors(include_url=False)]
+    # A key that is only misspelled is not missing as well.
+    misspelled = {
+        dotted((*path[:-1], nearest(str(path[-1]), _names_at(model, path[:-1])) or ""))
+        for path, detail in details
+        if detail["type"] == "extra_forbidden"
+    }
+    for path, detail in details:
+        if path and (dotted(path) in explained or (detail["type"] == "missing" and dotted(path) in misspelled)):
             continue
         kind = detail["type"]
         if kind == "extra_forbidden":
@@ -102,9 +108,9 @@ def _names_at(model: type[BaseModel], path: Path) -> list[str]:
 
 def _purpose(model: type[BaseModel], path: Path) -> str:
     parent = _model_at(model, path[:-1])
-    if parent is None or not parent.__doc__:
+    if parent is None or parent is model or not parent.__doc__:
         return ""
-    return f"this mapping is: {parent.__doc__.splitlines()[0]}"
+    return f"it belongs to: {parent.__doc__.splitlines()[0]}"
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from mlfleet.errors import ConfigError
@@ -53,6 +54,16 @@ def find_file(path: str, context: Context) -> Path:
         if place.exists():
             return place
     raise ConfigError(f"{path} does not exist", ", ".join(str(place) for place in places), "Correct the manifest")
+
+
+def own_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values of an argument called ``params`` that were given to the task itself.
+
+    Airflow merges a DAG's params into an argument of that name and wraps each in a Param (sdk bases/operator.py).
+    """
+    if isinstance(params, ParamsDict):
+        return {name: params[name] for name in params if params.get_param(name).source != "dag"}
+    return dict(params or {})
 
 
 class MlfleetOperator(BaseOperator):

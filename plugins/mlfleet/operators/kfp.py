@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.hooks.kfp import KFPHook
-from mlfleet.operators.base import BaseRemoteJobOperator, find_file
+from mlfleet.operators.base import BaseRemoteJobOperator, find_file, own_params
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.kfp import KFPSystem
 from mlfleet.systems.kfp_package import load_package
@@ -27,9 +27,9 @@ class KFPRunOperator(BaseRemoteJobOperator):
     ``pipeline``        ``path.py:function``, or a compiled ``.yaml``; absolute or relative to the repository
     ``experiment``      KFP experiment, created when it does not exist
     ``params``          values of the pipeline's parameters, may hold ``${...}``
-    ``pipeline_root``   where artifacts go (path or fsspec address), may hold ``${...}``; without it no outputs are read
-    ``enable_caching``  False switches KFP's cache off for every task, so that a rerun really runs; True leaves it to the
-                        pipeline
+    ``pipeline_root``   where artifacts go (path or fsspec address), may hold ``${...}``; without it outputs stay unread
+    ``enable_caching``  False switches KFP's cache off for every task, so that a rerun really runs; True leaves it to
+                        the pipeline
 
     Returns ``{"system", "run_id", "experiment_id", "status", "url", "outputs", "artifacts", "model_uri"}``; ``outputs``
     is the JSON of the artifacts called ``mlfleet_outputs``, ``artifacts`` maps ``<task>.<artifact>`` to an address.
@@ -52,7 +52,7 @@ class KFPRunOperator(BaseRemoteJobOperator):
         super().__init__(conn_id=kfp_conn_id, timeout=timeout, **kwargs)
         self.pipeline, self.experiment = pipeline, experiment
         # `params` is Airflow's own attribute of an operator; ours are the pipeline's.
-        self.run_params = dict(params or {})
+        self.run_params = own_params(params)
         self.pipeline_root, self.enable_caching = pipeline_root, enable_caching
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import ConfigError
 from mlfleet.hooks.polyaxon import PolyaxonHook
-from mlfleet.operators.base import BaseRemoteJobOperator, find_file
+from mlfleet.operators.base import BaseRemoteJobOperator, find_file, own_params
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.polyaxon import PolyaxonSystem
 from mlfleet.systems.polyaxon_operation import as_content, build_operation, is_search, warnings
@@ -59,7 +59,7 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
         self.project, self.polyaxonfile, self.run_name = project, polyaxonfile, name
         self.files = dict(files or {})
         # `params` is Airflow's own attribute of an operator (a ParamsDict); ours are the run's.
-        self.run_params = dict(params or {})
+        self.run_params = own_params(params)
         self.matrix = dict(matrix) if matrix else None
         self.best_by = dict(best_by) if best_by else None
 

@@ -9,6 +9,7 @@ different runs. Airflow runs one try of a task at a time, so this takes a proces
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,7 +87,7 @@ class PolyaxonSystem:
             run = await self._client.create_run(
                 self._project,
                 content=spec["content"],
-                name=spec.get("name") or key.name,
+                name=slug(spec.get("name") or key.name),
                 tags=spec.get("tags") or (),
                 meta_info={KEY: key.value, TASK: key.task.hash, "mlfleet_n": key.n},
                 pending=APPROVAL,
@@ -219,6 +220,11 @@ def best_child(children: Iterable[PolyaxonRun], metric: str, direction: str) -> 
         return None
     pick = max if direction == "max" else min
     return pick(scored, key=lambda pair: pair[0])[1]
+
+
+def slug(name: str) -> str:
+    """A name that the server takes: letters, digits, ``_`` and ``-``, at most 128 of them."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:128]
 
 
 def _pairs(child: PolyaxonRun) -> str:

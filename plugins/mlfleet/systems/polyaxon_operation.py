@@ -6,6 +6,8 @@ server would accept it and fail the run minutes later.
 
 from __future__ import annotations
 
+import ast
+import base64
 import copy
 import json
 from collections.abc import Mapping
@@ -19,6 +21,11 @@ _SEARCHES = frozenset({"grid", "random", "mapping", "iterative", "hyperband", "b
 _BROKEN_IN_CE = frozenset({"hyperband", "bayes"})
 # Init files travel inside the operation, which the server keeps in its database.
 _MAX_FILES_BYTES = 512 * 1024
+_TEMPLATE_MARKS = ("{{", "{%")
+_SELF_DECODING = """# {name}, sent encoded because Polyaxon would take its braces for a template
+import base64 as _base64
+exec(compile(_base64.b64decode("{encoded}"), "{name}", "exec"))
+"""
 
 
 def build_operation(
@@ -45,7 +52,7 @@ def build_operation(
     searched = set((search or {}).get("params") or {})
     # A parameter that the matrix searches can't have a value of its own as well.
     operation["params"] = {
-        name: entry for name, entry in {**(operation.get("params") or {}), **given}.items() if name not in searched
+        name: entry for name, entry in {**dict(operation.get("params") or {}), **given}.items() if name not in searched
     }
     if search:
         operation["matrix"] = search
@@ -124,23 +131,41 @@ def _add_files(operation: dict[str, Any], files: Mapping[str, str], source: str)
     if size > _MAX_FILES_BYTES:
         raise _refused(source, f"its files have {size} bytes, more than {_MAX_FILES_BYTES} can travel with a run")
     component = operation.get("component")
-    run = component.get("run") if isinstance(component, dict) else None
-    if not isinstance(run, dict):
+    if not isinstance(component, dict) or not isinstance(component.get("run"), dict):
         raise _refused(source, "files need a component with a `run` section in the same file")
-    run = dict(run)
-    run["init"] = [*(run.get("init") or []), *(_file(name, content) for name, content in files.items())]
+    run = dict(component["run"])
+    run["init"] = [*(run.get("init") or []), *(_file(name, content, source) for name, content in files.items())]
     operation["component"] = {**component, "run": run}
 
 
-def _file(name: str, content: str) -> dict[str, Any]:
-    return {"file": {"filename": name, "content": raw(content), "chmod": "+x"}}
+def _file(name: str, content: str, source: str) -> dict[str, Any]:
+    return {"file": {"filename": name, "content": survives_templating(name, content, source), "chmod": "+x"}}
 
 
-def raw(content: str) -> str:
-    """Content that the server's templating (Jinja) leaves as it is: Python is full of ``{{`` and ``{%``."""
-    if not any(mark in content for mark in ("{{", "{%", "{#")):
+def survives_templating(name: str, content: str, source: str) -> str:
+    """A file's content in a form that reaches the run unchanged.
+
+    The server renders every text as a Jinja template, again and again until nothing changes (specs/libs/parser.py), so
+    no ``{{`` can be escaped; and a text that is a Python literal becomes its value. A Python file that would suffer is
+    sent encoded and decodes itself; any other one is refused.
+    """
+    if not any(mark in content for mark in _TEMPLATE_MARKS) and not _is_literal(content):
         return content
-    return "{% raw %}" + content.replace("{% endraw %}", "{% endraw %}{{ '{% endraw %}' }}{% raw %}") + "{% endraw %}"
+    if name.endswith(".py"):
+        encoded = base64.b64encode(content.encode()).decode()
+        return _SELF_DECODING.format(name=name, encoded=encoded)
+    if _is_literal(content):
+        raise _refused(source, f"the server would turn {name} into a value; give it as a .py file")
+    line = next(n for n, text in enumerate(content.splitlines(), 1) if any(mark in text for mark in _TEMPLATE_MARKS))
+    raise _refused(source, f"{name}:{line} has {{{{ or {{%, which Polyaxon takes for a template in any file but .py")
+
+
+def _is_literal(content: str) -> bool:
+    try:
+        ast.literal_eval(content)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return False
+    return True
 
 
 def as_content(operation: Mapping[str, Any]) -> str:

@@ -53,6 +53,7 @@ def test_a_full_manifest_has_no_findings(load: Load) -> None:
         ("    files:", "    file:", "MF010", (22, 5), "did you mean 'files'"),
         ("concurrency: 2", "concurency: 2", "MF010", (24, 26), "did you mean 'concurrency'"),
         ('  - github: "@acme/pricing"\n    email', "  - email", "MF011", (6, 5), "'github' is missing"),
+        ("kind: Project", "kidn: Project", "MF010", (2, 1), "did you mean 'kind'"),
         ("kind: Project\n", "", "MF011", (1, 1), "'kind' is missing"),
         ("kind: Project", "kind: project", "MF012", (2, 7), "did you mean 'Project'"),
         ("mlfleet/v1", "mlfleet/v2", "MF012", (1, 13), "'mlfleet/v1'"),

@@ -1,0 +1,188 @@
+"""The only place that changes production: puts a built image's manifest under a tag that Spinnaker deploys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from mlfleet.clients.container_registry import ContainerRegistryClient
+from mlfleet.clients.spinnaker_trigger import concurrency_warning, trigger_problems
+from mlfleet.errors import ConfigError, Conflict, NotFound
+from mlfleet.hooks.container_registry import ContainerRegistryHook
+from mlfleet.hooks.registry_access import page_of, registry_of
+from mlfleet.hooks.spinnaker import SpinnakerHook
+from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
+from mlfleet.operators.base import MlfleetOperator, TaskStateRecords
+from mlfleet.operators.release_policy import Facts, Verdict, decide
+from mlfleet.operators.run_values import task_identity
+from mlfleet.remote import ordinal
+from mlfleet.remote.job import JobKey, digest
+from mlfleet.remote.submission import Record
+from mlfleet.triggers.events import failing_fast
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mlfleet.operators.run_values import RunValues
+
+DECISION = "decision"
+
+
+class ReleaseOperator(MlfleetOperator):
+    """Decides whether the image of ``build_task_id`` goes to production and, if so, tags it ``release-<key>-<n>``.
+
+    With a docker trigger the push of that tag *is* the deployment. So before it: the guards of release_policy (a no
+    skips the task and all after it), and, with ``spinnaker_conn_id``, a look at the pipeline, because a tag that no
+    trigger matches starts nothing and Spinnaker would not say so. The tag gets the same manifest bytes, so the digest
+    stays. A tag is never used twice: a retry finds its own and is done, a person's clear is the next ``n`` and a new
+    deployment.
+
+    ``evaluate_task_id``  None for a project without an evaluation
+    ``repository``        overrides the one of the build
+
+    Returns ``{"released", "tag", "digest", "repository", "n", "reason", "released_at_ms"}``; ``released_at_ms`` is an
+    epoch time before the tag could be seen. XCom ``decision`` holds ``{"released", "reason", "guard"}`` either way.
+    """
+
+    operator_extra_links = (RemoteJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        build_task_id: str,
+        evaluate_task_id: str | None = None,
+        repository: str | None = None,
+        application: str | None = None,
+        pipeline: str | None = None,
+        spinnaker_conn_id: str | None = None,
+        container_registry_conn_id: str = ContainerRegistryHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if spinnaker_conn_id and not (application and pipeline):
+            raise ConfigError("a release to Spinnaker needs application and pipeline", f"task {self.task_id}")
+        self.build_task_id, self.evaluate_task_id = build_task_id, evaluate_task_id
+        self.repository, self.application, self.pipeline = repository, application, pipeline
+        self.spinnaker_conn_id, self.container_registry_conn_id = spinnaker_conn_id, container_registry_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Decide, look at the pipeline, tag. Raises AirflowSkipException for a no."""
+        with failing_fast():
+            values = self.values(context)
+            verdict = decide(self._facts(values, context))
+            context["ti"].xcom_push(key=DECISION, value=verdict.as_json())
+            if not verdict.release:
+                raise AirflowSkipException(f"not released: {verdict.reason}")
+            image = self._image(values)
+            record, tag = self._tag(image, context)
+            self._pre_flight(image["repository"], tag, values)
+            self._put(image, tag, context)
+        self.log.info("Released %s:%s (%s): %s", image["repository"], tag, image["digest"], verdict.reason)
+        return _released(image, tag, record, verdict)
+
+    def _facts(self, values: RunValues, context: Context) -> Facts:
+        evaluation = None
+        if self.evaluate_task_id:
+            try:
+                evaluation = values.task_output(self.evaluate_task_id)
+            except LookupError:
+                evaluation = None
+        run_type = context["dag_run"].run_type
+        return Facts(str(getattr(run_type, "value", run_type) or ""), bool(self.evaluate_task_id), evaluation)
+
+    def _image(self, values: RunValues) -> dict[str, str]:
+        """Repository and digest of what was built."""
+        try:
+            built = values.task_output(self.build_task_id)
+        except LookupError as exc:
+            raise ConfigError(f"there is no image to release: {exc}", f"task {self.build_task_id}") from None
+        if not isinstance(built, Mapping) or not built.get("digest") or not built.get("repository"):
+            raise ConfigError(f"task {self.build_task_id} handed on no image", "its result")
+        return {"repository": str(self.repository or built["repository"]), "digest": str(built["digest"])}
+
+    def _tag(self, image: Mapping[str, str], context: Context) -> tuple[Record, str]:
+        record = ordinal.enter(
+            TaskStateRecords(context["task_state_store"]),
+            context["ti"].max_tries,
+            digest([image["repository"], image["digest"]]),
+            tell=lambda decision: self.log.info("%s", decision.sentence),
+            now=time.time(),
+        )
+        key = JobKey(task_identity(context), record.incarnation, record.n)
+        return record, f"release-{key.value}-{record.n}"
+
+    def _pre_flight(self, repository: str, tag: str, values: RunValues) -> None:
+        """Raises ConfigError when the push of ``tag`` would start nothing."""
+        if self.spinnaker_conn_id is None:
+            return
+        application, pipeline = str(values.resolve(self.application)), str(values.resolve(self.pipeline))
+        connect = SpinnakerHook(self.spinnaker_conn_id).client_factory()
+
+        async def ask() -> dict[str, Any]:
+            async with connect() as client:
+                return await client.pipeline_config(application, pipeline)
+
+        where = f"Spinnaker application {application}, pipeline {pipeline}"
+        try:
+            config = asyncio.run(ask())
+        except NotFound as exc:
+            todo = "Create it, or correct deploy.spinnaker of the manifest; nothing was pushed"
+            raise ConfigError(f"there is no such pipeline: {exc}", where, todo) from None
+        problems = trigger_problems(config, repository, tag)
+        if problems:
+            raise ConfigError(f"pushing {repository}:{tag} would deploy nothing: {'; '.join(problems)}", where,
+                              "Correct the pipeline's docker trigger; nothing was pushed")  # fmt: skip
+        warning = concurrency_warning(config)
+        if warning:
+            self.log.warning("%s", warning)
+
+    def _put(self, image: Mapping[str, str], tag: str, context: Context) -> None:
+        """The manifest under ``tag``, unless it is there. Raises Conflict when another image is there."""
+        registry, connect = registry_of(ContainerRegistryHook(self.container_registry_conn_id))
+        context["ti"].xcom_push(key=REMOTE_URL, value=page_of(registry, image["repository"], tag))
+
+        async def put() -> bool:
+            async with connect() as client:
+                return await put_tag(client, image["repository"], image["digest"], tag)
+
+        if not asyncio.run(put()):
+            self.log.info("%s:%s is there already, with this digest: nothing is pushed", image["repository"], tag)
+
+
+async def put_tag(client: ContainerRegistryClient, repository: str, digest: str, tag: str) -> bool:
+    """``tag`` points to the manifest ``digest`` afterwards; False when it did before.
+
+    Raises Conflict when the tag points elsewhere, ConfigError when the registry no longer has the image.
+    """
+    there = await client.head_manifest(repository, tag)
+    if there is not None and there.digest == digest:
+        return False
+    if there is not None:
+        raise Conflict(
+            "container_registry",
+            f"{repository}:{tag} is in the registry as {there.digest}, to be released is {digest}; a tag is never "
+            "moved, because Spinnaker would not see it: clear the release task to get the next tag",
+        )
+    try:
+        body, info = await client.get_manifest(repository, digest)
+    except NotFound:
+        raise ConfigError(f"{repository}@{digest} is not in the registry any more", "",
+                          "Clear the build task to build it again") from None  # fmt: skip
+    await client.put_manifest(repository, tag, body, info.media_type)
+    return True
+
+
+def _released(image: Mapping[str, str], tag: str, record: Record, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "released": True,
+        "tag": tag,
+        "digest": image["digest"],
+        "repository": image["repository"],
+        "n": record.n,
+        "reason": verdict.reason,
+        "released_at_ms": int(record.attempted_at * 1000),
+    }

@@ -1,0 +1,76 @@
+"""The decision whether a run may change production. Pure: facts in, verdict out; knows no Airflow and no network.
+
+A guard that can't see what it needs says no: releasing by mistake costs more than asking again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BACKFILL = "backfill"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the decision is made from.
+
+    ``run_type``    of the DAG run: "scheduled", "manual", "backfill", "asset_triggered", ...; a run that a backfill
+                    processes again has become a "backfill" too (airflow.md 5)
+    ``evaluated``   whether the project has an evaluation; if not, ``evaluation`` is ignored
+    ``evaluation``  what the evaluation task handed on: ``{"passed", "results"}``
+    """
+
+    run_type: str
+    evaluated: bool
+    evaluation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``guard`` is the rule that said no, "" for a yes; ``reason`` a sentence for people."""
+
+    release: bool
+    reason: str
+    guard: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """What is left in XCom under the key ``decision``."""
+        return {"released": self.release, "reason": self.reason, "guard": self.guard}
+
+
+def decide(facts: Facts) -> Verdict:
+    """The first guard that says no, else yes. Order: what people mean by "never" comes first."""
+    for name, guard in GUARDS.items():
+        problem = guard(facts)
+        if problem:
+            return Verdict(False, problem, name)
+    return Verdict(True, "the evaluation passed" if facts.evaluated else "the project has no evaluation")
+
+
+def _not_a_backfill(facts: Facts) -> str | None:
+    if facts.run_type == BACKFILL:
+        return "this run is a backfill, and a backfill is never released"
+    return None if facts.run_type else "the type of this run is not known"
+
+
+def _evaluation_passed(facts: Facts) -> str | None:
+    if not facts.evaluated:
+        return None
+    if not isinstance(facts.evaluation, Mapping) or not isinstance(facts.evaluation.get("passed"), bool):
+        return "the evaluation handed on no verdict"
+    if facts.evaluation["passed"]:
+        return None
+    failed = [_sentence(result) for result in facts.evaluation.get("results") or () if not result.get("passed")]
+    return "the evaluation did not pass" + (f": {'; '.join(failed)}" if failed else ", it has no results")
+
+
+def _sentence(result: Mapping[str, Any]) -> str:
+    return f"{result.get('experiment') or '?'}: {result.get('reason') or 'no reason given'}"
+
+
+GUARDS: Mapping[str, Callable[[Facts], str | None]] = {
+    "backfill": _not_a_backfill,
+    "evaluation": _evaluation_passed,
+}

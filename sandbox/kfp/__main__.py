@@ -1,0 +1,94 @@
+"""``python -m sandbox.kfp --port P --state DIR``: the KFP API server of the sandbox."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import Body, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.middleware.base import RequestResponseEndpoint
+
+from sandbox.kfp import catalog, errors, page, runs
+from sandbox.kfp.engine import Engine
+from sandbox.kfp.faults import Faults
+from sandbox.kfp.store import Store
+from sandbox.processes import port_is_free
+
+
+def application(state: Path) -> FastAPI:
+    """The whole server over one state folder."""
+    store, faults = Store(state / "kfp.db"), Faults()
+    engine = Engine(store, state)
+    service = runs.Runs(store, engine, faults, state)
+
+    @contextlib.asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        engine.fail_interrupted()
+        yield
+        engine.close()
+        store.close()
+
+    app = FastAPI(title="KFP (sandbox)", docs_url=None, redoc_url=None, lifespan=running)
+    app.add_exception_handler(errors.APIError, errors.answer)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return errors.answer(request, errors.APIError(400, f"Invalid input error: {error.errors()[0]['msg']}"))
+
+    @app.middleware("http")
+    async def trouble(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        lost = faults.before() if request.url.path.startswith("/apis") else None
+        return lost or await call_next(request)
+
+    @app.get("/apis/v2beta1/healthz")
+    def healthz() -> dict[str, Any]:
+        return {"commit_sha": "sandbox", "tag_name": "2.16.1", "multi_user": False, "pipeline_store": "database"}
+
+    @app.get("/", response_class=HTMLResponse)
+    def index() -> str:
+        return page.runs(store.all("runs"))
+
+    @app.get("/runs/{run_id}", response_class=HTMLResponse)
+    def details(run_id: str) -> str:
+        return page.run(service.get(run_id))
+
+    @app.get("/sandbox/runs/{run_id}")
+    def inside(run_id: str) -> dict[str, Any]:
+        run = service.get(run_id)
+        return {"executions": run["sandbox"]["executions"], "tasks": run["sandbox"]["tasks"]}
+
+    @app.post("/sandbox/faults")
+    def fault(values: dict[str, Any] = Body()) -> JSONResponse:  # noqa: B008
+        try:
+            return JSONResponse(faults.set(values))
+        except KeyError as error:
+            return JSONResponse({"error": f"no fault {error}"}, 400)
+
+    app.include_router(catalog.router(catalog.Catalog(store)))
+    app.include_router(runs.router(service))
+    return app
+
+
+def main() -> int:
+    """0 after an orderly end, 1 with one sentence when the port is taken."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.kfp", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    options = parser.parse_args()
+    if not port_is_free(options.port):
+        print(f"kfp: port {options.port} is in use; set MLFLEET_KFP_PORT to another one", file=sys.stderr)
+        return 1
+    state = options.state.absolute()
+    uvicorn.run(application(state), host="127.0.0.1", port=options.port, log_level="warning", access_log=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+import yaml
+from airflow.sdk import CronDataIntervalTimetable
+from airflow.serialization.serialized_objects import DagSerialization
+
+from mlfleet.manifest.document import parse
+from mlfleet.operators.run_values import RunValues
+from tests.unit.factory.conftest import ROOT, dag_of
+from tests.unit.manifest.samples import FULL, MINIMAL
+
+CHAIN = ["evaluate", "build_image", "verify_image", "release", "deploy"]
+
+
+def serialized(text: str, **plan: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(json.dumps(DagSerialization.to_dict(dag_of(text, **plan))))
+    return data
+
+
+def reversed_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(value)}
+    return [reversed_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_whole_way() -> None:
+    dag = dag_of(FULL)
+    groups = [f"{slug}.{system}" for slug in ("default", "trading-cards") for system in ("polyaxon", "kfp")]
+    assert sorted(dag.task_ids) == sorted(groups + CHAIN)
+    edges = {(task.task_id, later) for task in dag.tasks for later in task.downstream_task_ids}
+    assert edges == {
+        ("default.polyaxon", "default.kfp"), ("trading-cards.polyaxon", "trading-cards.kfp"),
+        ("default.kfp", "evaluate"), ("trading-cards.kfp", "evaluate"), *itertools.pairwise(CHAIN),
+    }  # fmt: skip
+    assert set(dag.task_group.children) == {"default", "trading-cards", *CHAIN}
+
+
+@pytest.mark.parametrize(
+    ("cut", "tasks"),
+    [
+        (["training", "evaluation", "image", "deploy"], set()),
+        (["evaluation", "image", "deploy"], {"default.polyaxon", "default.kfp"}),
+        (["training", "evaluation"], {"build_image", "verify_image", "release", "deploy"}),
+        (["image", "deploy"], {"default.polyaxon", "default.kfp", "evaluate"}),
+        (["deploy"], {"default.polyaxon", "default.kfp", "evaluate", "build_image", "verify_image", "release"}),
+    ],
+)
+def test_every_section_is_optional(cut: list[str], tasks: set[str]) -> None:
+    data = parse(FULL, "full.yaml").data
+    assert data is not None
+    left = {key: value for key, value in data.items() if key not in cut}
+    left["experiments"] = left["experiments"][:1]
+    dag = dag_of(yaml.safe_dump(left))
+    assert set(dag.task_ids) == tasks
+    DagSerialization.to_dict(dag)
+
+
+def test_what_a_project_says_is_on_its_dag() -> None:
+    dag = dag_of(FULL)
+    assert isinstance(dag.schedule, CronDataIntervalTimetable)
+    assert dag.schedule.expression == "0 3 * * *"
+    assert dag.timezone.name == "Europe/Berlin"
+    assert dag.start_date == datetime.fromisoformat("2026-11-01T00:00:00+01:00")
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.tags == {"mlfleet", "@acme/pricing", "regression"}
+    assert dag.doc_md is not None
+    for part in (
+        "# Price suggestion",
+        "https://github.com/orgs/acme/teams/pricing",
+        "[Runbook](https://example.com/runbook)",
+    ):
+        assert part in dag.doc_md
+    task = dag.get_task("default.kfp")
+    assert (task.owner, task.retries, task.retry_delay.total_seconds()) == ("@acme/pricing", 1, 60)
+
+
+def test_schedules() -> None:
+    by_hand = dag_of(MINIMAL)
+    assert by_hand.schedule is None
+    by_asset = dag_of(MINIMAL + "schedule: {asset: other-project, window: 2d}\n")
+    assert [asset.uri for asset in by_asset.schedule] == ["mlfleet://other-project/released"]
+    assert dag_of(MINIMAL + "schedule: {cron: '@daily', start_date: 2026-11-01, catchup: true}\n").catchup is True
+
+
+def test_a_release_wakes_the_projects_that_wait_for_it() -> None:
+    producer, consumer = dag_of(FULL), dag_of(MINIMAL.replace("prices", "cards") + "schedule: {asset: prices}\n")
+    outlets = {task.task_id: task.outlets for task in producer.tasks if task.outlets}
+    assert outlets == {"deploy": list(consumer.schedule)}
+
+
+def test_references_stand_for_what_the_manifest_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLEET_DATA_ROOT", "gs://data")
+    dag = dag_of(FULL)
+    task = dag.get_task("trading-cards.kfp")
+    assert task.references["tasks"] == {"polyaxon": "trading-cards.polyaxon"}
+    assert task.references["window_seconds"] == 7 * 86400
+    static = task.references["static"]
+    assert static["experiment.params.segment"] == "cards"
+    assert static["project.name"] == "prices"
+    assert static["git.commit"] == "c0ffee"
+
+
+def test_equal_manifests_give_equal_serialized_dags() -> None:
+    data = parse(FULL, "full.yaml").data
+    other_order = yaml.safe_dump(reversed_keys(data), sort_keys=False)
+    assert other_order != FULL
+    first = json.dumps(serialized(FULL), sort_keys=False)
+    assert json.dumps(serialized(other_order), sort_keys=False) == first
+
+
+def test_a_commit_alone_makes_no_new_dag_version() -> None:
+    assert serialized(FULL, commit="c0ffee") == serialized(FULL, commit="decaf")
+
+
+def test_any_change_of_the_manifest_makes_a_new_dag_version() -> None:
+    for old, new in (
+        ("segment: cards", "segment: toys"),
+        ("max: 800", "max: 801"),
+        ("[2, 4]", "[4, 2]"),
+        ("90m", "91m"),
+    ):
+        assert old in FULL
+        assert serialized(FULL.replace(old, new)) != serialized(FULL), old
+
+
+def test_environments_differ_in_their_connections() -> None:
+    connections = [
+        {task.task_id: _connection(task) for task in dag_of(FULL, environment=name).tasks if _connection(task)}
+        for name in ("dev", "prod")
+    ]
+    assert connections[0].keys() == connections[1].keys()
+    assert {"default.polyaxon", "default.kfp", "build_image", "verify_image", "release", "deploy"} <= connections[
+        0
+    ].keys()
+    assert all(name.endswith("_default") for name in connections[0].values())
+    assert all(name.endswith("_prod") for name in connections[1].values())
+
+
+def _connection(task: Any) -> str:
+    names = ("conn_id", "polyaxon_conn_id", "kfp_conn_id", "spinnaker_conn_id", "container_registry_conn_id")
+    return next((getattr(task, name) for name in names if getattr(task, name, None)), "")
+
+
+def test_the_deck_manifest_is_a_dag() -> None:
+    text = (ROOT / "tests" / "data" / "deck-manifest.yml").read_text(encoding="utf-8")
+    dag = dag_of(text)
+    assert dag.dag_id == "mercari-us-ml-price-suggestion"
+    assert serialized(text)
+
+
+def test_run_values_is_what_reads_the_references() -> None:
+    """The two rooms meet in this dictionary: its keys must be those that `RunValues` knows."""
+    references = dag_of(FULL).get_task("default.kfp").references
+    assert set(references) == {"static", "tasks", "window_seconds"}
+    for key in references:
+        assert f'"{key}"' in (RunValues.__doc__ or "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -163,29 +164,21 @@ class Supervisor:
         return head + "".join(self._program(service) for service in services)
 
     def _program(self, service: Service) -> str:
-        environment = ",".join(f"{key}={_quoted(value)}" for key, value in service.environment.items())
+        # supervisord's own `environment` can't hold a double quote, which every JSON value has: env(1) sets it.
+        words = ["/usr/bin/env", *(f"{key}={value}" for key, value in service.environment.items()), *service.command]
         return (
             f"[program:{service.name}]\n"
-            f"command={' '.join(_escaped(word) for word in service.command)}\n"
+            f"command={' '.join(_percent(shlex.quote(word)) for word in words)}\n"
             f"directory={_percent(str(service.directory))}\nautostart=false\nautorestart=true\nstartsecs=1\n"
             f"startretries=1\nredirect_stderr=true\nstdout_logfile={_percent(str(self.settings.log(service.name)))}\n"
             "stdout_logfile_maxbytes=50MB\nstdout_logfile_backups=1\n"
             f"stopasgroup=true\nkillasgroup=true\nstopwaitsecs={service.stop_seconds}\n"
-            f"environment={environment}\n"
         )
 
 
 def _percent(text: str) -> str:
     """Supervisord expands %(…)s in every value."""
     return text.replace("%", "%%")
-
-
-def _escaped(word: str) -> str:
-    return _percent("'" + word.replace("'", "'\"'\"'") + "'")
-
-
-def _quoted(value: str) -> str:
-    return _percent('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"')
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""What is deployed: one server per application behind a reverse proxy, and the former one, which a rollback brings back.
+"""What is deployed: one server per application behind a reverse proxy, and its former version for a rollback.
 
 Like a Deployment in Kubernetes: traffic moves when the new server is healthy, and then the old one ends.
 """
@@ -95,7 +95,7 @@ class Production:
         self.deployed[application] = {**version, "since": now_ms(), "former": former}
         self._store.put("production", self.deployed)
         if before is not None:
-            await before.stop()
+            await asyncio.shield(before.stop())  # an execution that is cancelled now must not leave it running
 
     async def _run(self, application: str, version: dict[str, Any]) -> Container:
         image = await asyncio.to_thread(self._images.pull, version["repository"], version["digest"])

@@ -19,7 +19,7 @@ import pytest
 
 from mlfleet.errors import ConfigError, Conflict, JobFailed, JobStopped, MlfleetError, SpecError, TransientError
 from mlfleet.systems.buildah import BuildahBuilds, ImageSpec, Registry
-from tests.support.images import (
+from tests.support.image_build import (
     Builder,
     RegistryUnderTest,
     client_of,
@@ -199,7 +199,7 @@ _BUILD = """
 import sys
 from pathlib import Path
 from mlfleet.systems.buildah import BuildahBuilds, ImageSpec, Registry
-from tests.support.images import client_of
+from tests.support.image_build import client_of
 url, context, store, key = sys.argv[1:5]
 tell = lambda line: print(line, flush=True)
 builds = BuildahBuilds(Registry(url), lambda: client_of(url), root=Path(store), tell=tell)

@@ -1,136 +1,159 @@
-"""What image tests share: a registry, a small base image, a buildah builder, a registry whose disk is tiny."""
+"""Small images for tests: layers made in memory, pushed to a registry by its API, over the sandbox's real base."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
-import shutil
+import json
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import yaml
+import httpx
 
-from mlfleet.clients.container_registry import DOCKER_MANIFEST, ContainerRegistryClient, sha256_digest
-from mlfleet.clients.http import HttpClient
-from mlfleet.clients.retry import RetryPolicy
-from mlfleet.systems.buildah import BuildahBuilds, Registry, with_client
-from tests.support.processes import SERVICES_PYTHON, Service, free_port, start_service
+from tests.support.processes import REPOSITORY
 
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
-@dataclass
-class RegistryUnderTest:
-    """A real docker-registry; `address` is host:port."""
+# A model server that also tells what it sees of the world. `factor` is its model.
+SERVER = '''
+import json, os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
-    service: Service
-    state: Path
+SPEC = json.load(open("/app/spec.json"))
+if SPEC.get("exit"):
+    raise SystemExit("no model here")
 
-    @property
-    def url(self) -> str:
-        return self.service.url
+class Handler(BaseHTTPRequestHandler):
+    def answer(self, status, body):
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
-    @property
-    def address(self) -> str:
-        return self.url.removeprefix("http://")
+    def do_GET(self):
+        url = urlsplit(self.path)
+        path = parse_qs(url.query).get("path", ["/"])[0]
+        if url.path == "/health":
+            self.answer(SPEC.get("health", 200), {"status": "up"})
+        elif url.path == "/world":
+            self.answer(200, {"environment": dict(os.environ), "directory": os.getcwd(), "pids":
+                              [int(name) for name in os.listdir("/proc") if name.isdigit()]})
+        elif url.path == "/look":
+            try:
+                self.answer(200, sorted(os.listdir(path)) if os.path.isdir(path) else open(path, "rb").read(20).hex())
+            except OSError as error:
+                self.answer(404, {"error": error.strerror})
+        elif url.path == "/die":
+            os._exit(3)
+        else:
+            self.answer(404, {"error": "no such page"})
 
-    def client(self) -> ContainerRegistryClient:
-        return client_of(self.url)
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/predict":
+            self.answer(200, {"predictions": [item * SPEC["factor"] for item in body["items"]], "spec": SPEC})
+        elif self.path == "/write":
+            try:
+                with open(body["path"], "a") as file:
+                    file.write("changed")
+                self.answer(200, {})
+            except OSError as error:
+                self.answer(403, {"error": error.strerror})
 
-    def ask(self, question: Callable) -> object:  # type: ignore[type-arg]
-        return with_client(self.client, question)
+    def log_message(self, *words):
+        pass
 
-
-def client_of(url: str) -> ContainerRegistryClient:
-    return ContainerRegistryClient(HttpClient(url, system="container_registry", retry=RetryPolicy(attempts=1)))
-
-
-@contextmanager
-def running_registry(state: Path, port: int | None = None) -> Iterator[RegistryUnderTest]:
-    port = port or free_port()
-    command = [SERVICES_PYTHON, "-m", "sandbox.registry", "--port", str(port), "--state", state]
-    with start_service(command, port, "/v2/", state.with_suffix(".log")) as service:
-        yield RegistryUnderTest(service, state)
-
-
-@contextmanager
-def registry_with_a_small_disk(state: Path, mebibytes: int) -> Iterator[RegistryUnderTest]:
-    """The registry on a memory disk of its own, in a mount namespace that ends with it."""
-    port, storage = free_port(), state / "storage"
-    storage.mkdir(parents=True)
-    config = {
-        "version": 0.1,
-        "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(storage)}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    (state / "config.yml").write_text(yaml.safe_dump(config))
-    script = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1" && exec "$2" serve "$3"'
-    program = shutil.which("docker-registry")
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", storage, program,
-               state / "config.yml"]  # fmt: skip
-    with start_service(command, port, "/v2/", state / "log") as service:
-        yield RegistryUnderTest(service, state)
-
-
-def push_base(registry: RegistryUnderTest, repository: str = "test/base", tag: str = "1") -> str:
-    """A base image of one file, without an interpreter; returns its reference."""
-
-    async def push(client: ContainerRegistryClient) -> None:
-        import gzip
-        import json
-
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            info = tarfile.TarInfo("etc/base")
-            info.size = 5
-            tar.addfile(info, io.BytesIO(b"base\n"))
-        layer = gzip.compress(archive.getvalue(), mtime=0)
-        config = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {"Labels": {"base": "yes"}},
-                "rootfs": {"type": "layers", "diff_ids": [sha256_digest(archive.getvalue())]},
-            }
-        ).encode()
-        for blob in (layer, config):
-            await client.put_blob(repository, blob)
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": DOCKER_MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.docker.container.image.v1+json",
-                "size": len(config),
-                "digest": sha256_digest(config),
-            },
-            "layers": [
-                {
-                    "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                    "size": len(layer),
-                    "digest": sha256_digest(layer),
-                }
-            ],
-        }
-        await client.put_manifest(repository, tag, json.dumps(manifest).encode(), DOCKER_MANIFEST)
-
-    registry.ask(push)
-    return f"{registry.address}/{repository}:{tag}"
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+'''
 
 
-@dataclass
-class Builder:
-    """BuildahBuilds with a store of its own; `lines` is what it said."""
+@dataclass(frozen=True)
+class Pushed:
+    """A manifest in a registry."""
 
-    registry: RegistryUnderTest
-    root: Path
-    lines: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.builds = BuildahBuilds(
-            Registry(self.registry.url), self.registry.client, root=self.root, tell=self.lines.append
-        )
+    registry: str
+    repository: str
+    manifest: bytes
 
     @property
-    def did_build(self) -> bool:
-        return any(line.startswith("STEP") for line in self.lines)
+    def digest(self) -> str:
+        return digest_of(self.manifest)
+
+    def tag(self, name: str) -> None:
+        """Puts the same bytes under another tag, as a release does."""
+        url = f"http://{self.registry}/v2/{self.repository}/manifests/{name}"
+        httpx.put(url, content=self.manifest, headers={"Content-Type": MANIFEST}, trust_env=False).raise_for_status()
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def layer(files: Mapping[str, str | bytes]) -> bytes:
+    """A compressed layer of plain files."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            archive.addfile(info, io.BytesIO(data))
+    return gzip.compress(raw.getvalue(), 1, mtime=0)
+
+
+def base_root() -> Path:
+    """The base root file system that `make setup` made."""
+    roots = sorted((REPOSITORY / ".sandbox" / "cache" / "rootfs").glob("*/root"), key=lambda path: path.stat().st_mtime)
+    assert roots, "there is no base root file system; run make setup"
+    return roots[-1]
+
+
+@cache
+def base_layer() -> bytes:
+    """The real base without its wheels, which a test server does not need: about 60 MB."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        archive.add(base_root(), ".", filter=lambda info: None if info.name.startswith("./usr/local") else info)
+    return raw.getvalue()
+
+
+def push(registry: str, repository: str, layers: Sequence[bytes], config: Mapping[str, Any], *tags: str) -> Pushed:
+    """Pushes an image to `registry` (host:port) and gives it the tags."""
+    about = json.dumps({"architecture": "amd64", "os": "linux", "config": dict(config),
+                        "rootfs": {"type": "layers", "diff_ids": []}}).encode()  # fmt: skip
+    with httpx.Client(base_url=f"http://{registry}/v2/{repository}", timeout=60, trust_env=False) as http:
+        for blob in (*layers, about):
+            if http.head(f"/blobs/{digest_of(blob)}").status_code == 404:
+                where = http.post("/blobs/uploads/").raise_for_status().headers["Location"]
+                http.put(where, params=_with(where, digest_of(blob)), content=blob).raise_for_status()
+    manifest = {
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "size": len(about), "digest": digest_of(about)},
+        "layers": [{"mediaType": LAYER, "size": len(blob), "digest": digest_of(blob)} for blob in layers],
+    }  # fmt: skip
+    pushed = Pushed(registry, repository, json.dumps(manifest).encode())
+    for tag in tags:
+        pushed.tag(tag)
+    return pushed
+
+
+def push_model(registry: str, repository: str, *tags: str, **spec: Any) -> Pushed:
+    """A server on the real base whose model is `spec` (factor, health, exit)."""
+    files = {"app/serve.py": SERVER, "app/spec.json": json.dumps({"factor": 1.0, **spec})}
+    config = {"Cmd": ["/usr/bin/python3", "-S", "serve.py"], "WorkingDir": "/app", "Env": ["GREETING=a=b"]}
+    return push(registry, repository, [base_layer(), layer(files)], config, *tags)
+
+
+def _with(location: str, digest: str) -> httpx.QueryParams:
+    """The upload's own parameters with the digest; httpx would drop the former."""
+    return httpx.URL(location).params.set("digest", digest)

@@ -23,7 +23,13 @@ def assemble(source: Path, models: Mapping[str, str], target: Path, models_dest:
     """
     if not source.is_dir():
         raise ConfigError(f"the build context {source} is not a folder", "image.context of the manifest")
-    shutil.copytree(source, target, ignore=_IGNORED, dirs_exist_ok=True, symlinks=True)
+    try:
+        # Links are followed: projects share files that way, and buildah sees nothing outside of the context.
+        shutil.copytree(source, target, ignore=_IGNORED, dirs_exist_ok=True)
+    except shutil.Error as exc:
+        first = exc.args[0][0]
+        raise ConfigError(f"{first[0]} can't be copied into the build context: {first[2]}", str(source),
+                          "Mend the file or the link") from exc  # fmt: skip
     base = (target / models_dest).resolve()
     if not base.is_relative_to(target.resolve()):
         raise ConfigError(f"image.models.dest {models_dest!r} leads out of the build context", "the manifest")
@@ -31,8 +37,7 @@ def assemble(source: Path, models: Mapping[str, str], target: Path, models_dest:
         _fetch(uri, base / slug, slug)
     for path in _tree(target):
         # git keeps only the executable bit, and a umask must not change an image's digest.
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
 def content_hash(context: Path, dockerfile: Path, build_args: Mapping[str, str], labels: Mapping[str, str]) -> str:
@@ -67,8 +72,6 @@ def _tree(root: Path) -> Iterator[Path]:
 
 
 def _described(path: Path) -> list[str]:
-    if path.is_symlink():
-        return ["link", os.readlink(path)]
     if path.is_dir():
         return ["folder"]
     return ["program" if os.access(path, os.X_OK) else "file", _of_file(path)]

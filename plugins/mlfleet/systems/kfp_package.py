@@ -72,7 +72,7 @@ def load_package(path: Path, function: str, *, enable_caching: bool = False) -> 
     python = os.environ.get(PYTHON_VARIABLE) or sys.executable
     with tempfile.TemporaryDirectory(prefix="mlfleet-kfp-") as folder:
         output = Path(folder) / "out.json"
-        command = [python, kfp_compile.__file__, f"{path}:{function}", str(output)]
+        command = [python, "-P", kfp_compile.__file__, f"{path}:{function}", str(output)]
         if enable_caching:
             command.append("--keep-caching")
         tail = _run(command, path)

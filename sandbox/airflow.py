@@ -109,6 +109,10 @@ class AirflowAPI:
     def __init__(self, base_url: str, timeout: float = 30) -> None:
         self._client = httpx.Client(base_url=base_url, timeout=timeout)
 
+    def close(self) -> None:
+        """Closes connections."""
+        self._client.close()
+
     def log_in(self) -> None:
         """Gets a token; the sandbox's SimpleAuthManager makes everybody an admin."""
         token = self._client.get("/auth/token").raise_for_status().json()["access_token"]
@@ -173,7 +177,13 @@ class AirflowAPI:
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
         """The task's log as text, one event a line."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        content = self.call("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})[
-            "content"
-        ]
-        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
+        answer = self.call("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})
+        return "\n".join(line for entry in answer["content"] for line in _lines(entry))
+
+
+def _lines(entry: Any) -> list[str]:
+    """A log entry as text: what was said and, where an exception is told, its type and message."""
+    if not isinstance(entry, dict):
+        return [str(entry)]
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or []]
+    return [str(entry.get("event", "")), *errors]

@@ -84,7 +84,9 @@ class Demo:
         self.airflow.log_in()
         self._wait_for_dag()
         run_id = self._run()
-        return self._outcome(run_id)
+        outcome = self._outcome(run_id)
+        self.airflow.close()
+        return outcome
 
     def _wait_for_dag(self) -> None:
         deadline = time.monotonic() + PARSE_SECONDS
@@ -251,8 +253,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"demo: {error}\n  logs: {settings.home / 'logs'}", file=sys.stderr)
     except KeyboardInterrupt:
         console.print("interrupted")
-    seconds, peak = time.monotonic() - began, watch.end()
+    peak = watch.end()
     clean = take_down(demo, console)
+    seconds = time.monotonic() - began
     if outcome is None or not clean:
         return 1
     print(json.dumps(summary(outcome, seconds, peak)))

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ SEEDS = ("python3-minimal", "libpython3-stdlib", "libgomp1", "libstdc++6", "dash
 # Needed by installation scripts only, which never run here.
 LEFT_OUT = {"dpkg", "tar", "debianutils"}
 # Counted up when what this module does to the same packages changes.
-RECIPE = 1
+RECIPE = 2
 
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _PRUNED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug", "usr/share/info")
@@ -126,7 +127,8 @@ class Maker:
         target = root / "usr/local/lib" / f"python{python}" / "dist-packages"
         target.mkdir(parents=True)
         command: list[str | Path] = [
-            self.uv, "pip", "install", "--quiet", "--target", target, "--python-version", python,
+            self.uv, "pip", "install", "--quiet", "--no-config", "--python", sys.executable,
+            "--target", target, "--python-version", python,
             "--only-binary", ":all:", "--no-deps", "--link-mode", "copy", "--requirement", self.requirements,
         ]  # fmt: skip
         try:
@@ -138,6 +140,10 @@ class Maker:
                 f"the serving packages could not be installed; look at the network and at {self.requirements.name}: "
                 f"{ran.stderr.strip()[-600:]}"
             )
+        # Scripts that name the host's interpreter, and the lists of files with their digests.
+        shutil.rmtree(target / "bin", ignore_errors=True)
+        for record in target.glob("*.dist-info/RECORD"):
+            record.unlink()
 
 
 def _skeleton(root: Path) -> None:

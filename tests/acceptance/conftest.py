@@ -83,6 +83,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         airflow = AirflowAPI(settings.url("airflow"))
         airflow.log_in()
         yield World(settings, airflow, environment)
+        airflow.close()
     finally:
         ended = sandbox("down")
     assert ended.returncode == 0, ended.stderr

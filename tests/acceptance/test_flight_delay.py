@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -18,53 +18,65 @@ def outputs(world: World, run_id: str) -> dict[str, Any]:
     return dict(world.airflow.xcom(PROJECT, run_id, task)["outputs"])
 
 
+def day(text: str) -> date:
+    return datetime.fromisoformat(text).date()
+
+
+def deployed_digest(world: World) -> str | None:
+    production = world.production(PROJECT)
+    return production["digest"] if production else None
+
+
 @pytest.fixture(scope="module")
-def backfill(world: World) -> list[dict[str, Any]]:
-    """The finished runs of a backfill over two days, made before anything of the project was deployed."""
+def scheduled(world: World) -> dict[str, Any]:
+    """The run that the schedule starts as soon as the project is unpaused; it deploys."""
     world.wait_for_dag(PROJECT)
+    world.airflow.unpause(PROJECT)
+    (run, *_) = wait_for(lambda: world.airflow.runs(PROJECT), 60, lambda: "a scheduled run")
+    assert world.wait_for_run(PROJECT, run["dag_run_id"]) == "success", world.logs_of_failures(
+        PROJECT, run["dag_run_id"]
+    )
+    return world.airflow.run(PROJECT, run["dag_run_id"])
+
+
+def test_a_scheduled_run_trains_on_its_interval_and_deploys(world: World, scheduled: dict[str, Any]) -> None:
+    assert scheduled["run_type"] == "scheduled"
+    trained = outputs(world, scheduled["dag_run_id"])
+    assert day(trained["data_end"]) == day(scheduled["data_interval_end"])
+    built = world.airflow.xcom(PROJECT, scheduled["dag_run_id"], "build_image")
+    assert deployed_digest(world) == built["digest"]
+
+
+def test_a_backfill_trains_each_interval_and_never_deploys(world: World, scheduled: dict[str, Any]) -> None:
+    before = deployed_digest(world)
     body = {"dag_id": PROJECT, "from_date": "2026-11-05T00:00:00Z", "to_date": "2026-11-06T23:00:00Z",
             "max_active_runs": 1, "reprocess_behavior": "none", "dag_run_conf": {}}  # fmt: skip
     world.airflow.call("POST", "/backfills", json=body)
-    world.airflow.unpause(PROJECT)
 
     def runs() -> list[dict[str, Any]]:
-        listed = world.airflow.call("GET", f"/dags/{PROJECT}/dagRuns")["dag_runs"]
-        return [run for run in listed if run["run_type"] == "backfill"]
+        return [run for run in world.airflow.runs(PROJECT) if run["run_type"] == "backfill"]
 
     wait_for(
-        lambda: runs() and all(run["state"] in ("success", "failed") for run in runs()), 420,
-        lambda: str([(run["run_id"], world.states(PROJECT, run["run_id"])) for run in runs()]),
+        lambda: len(runs()) == 2 and all(run["state"] in ("success", "failed") for run in runs()), 420,
+        lambda: str([(run["run_id"], world.states(PROJECT, run["dag_run_id"])) for run in runs()]),
     )  # fmt: skip
-    return runs()
-
-
-def test_a_backfill_trains_each_interval_and_never_deploys(world: World, backfill: list[dict[str, Any]]) -> None:
-    assert len(backfill) == 2
-    seen = set()
-    for run in backfill:
-        assert run["state"] == "success", world.logs_of_failures(PROJECT, run["dag_run_id"])
-        states = world.states(PROJECT, run["dag_run_id"])
+    for run in runs():
+        run_id = run["dag_run_id"]
+        assert run["state"] == "success", world.logs_of_failures(PROJECT, run_id)
+        states = world.states(PROJECT, run_id)
         assert states["build_image"] == "success"
         assert states["release"] == states["deploy"] == "skipped"
-        decision = world.airflow.xcom(PROJECT, run["dag_run_id"], "release", "decision")
-        assert "backfill" in decision["reason"]
-        trained = outputs(world, run["dag_run_id"])
-        end = datetime.fromisoformat(run["data_interval_end"]).date()
-        assert date.fromisoformat(trained["data_end"][:10]) == end
-        seen.add(trained["data_end"])
-    assert len(seen) == 2
-    assert world.production(PROJECT) is None
+        assert "backfill" in world.airflow.xcom(PROJECT, run_id, "release", "decision")["reason"]
+        assert day(outputs(world, run_id)["data_end"]) == day(run["data_interval_end"])
+        assert world.airflow.xcom(PROJECT, run_id, "build_image")["digest"] != before
+    assert len({outputs(world, run["dag_run_id"])["data_end"] for run in runs()}) == 2
+    assert deployed_digest(world) == before
 
 
-def test_a_run_by_hand_trains_on_its_own_interval_and_deploys(world: World, backfill: list[dict[str, Any]]) -> None:
+def test_a_run_by_hand_trains_on_the_days_before_it_and_deploys(world: World, scheduled: dict[str, Any]) -> None:
     run_id = world.airflow.trigger(PROJECT)
-    state = world.wait_for_run(PROJECT, run_id)
-    assert state == "success", world.logs_of_failures(PROJECT, run_id)
+    assert world.wait_for_run(PROJECT, run_id) == "success", world.logs_of_failures(PROJECT, run_id)
     run = world.airflow.run(PROJECT, run_id)
     assert run["logical_date"] is None
-    trained = outputs(world, run_id)
-    end = datetime.fromisoformat(run["run_after"]).date()
-    assert date.fromisoformat(trained["data_end"][:10]) in (end, end + timedelta(days=1))
-    production = world.production(PROJECT)
-    assert production is not None
-    assert production["digest"] == world.airflow.xcom(PROJECT, run_id, "build_image")["digest"]
+    assert day(outputs(world, run_id)["data_end"]) == day(run["run_after"])
+    assert deployed_digest(world) == world.airflow.xcom(PROJECT, run_id, "build_image")["digest"]

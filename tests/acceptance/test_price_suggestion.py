@@ -17,8 +17,9 @@ PROJECT = "price-suggestion"
 def run(world: World) -> dict[str, Any]:
     """One finished run, with what was seen while its tasks waited."""
     world.wait_for_dag(PROJECT)
-    run_id = world.airflow.trigger(PROJECT)
     world.airflow.unpause(PROJECT)
+    (first, *_) = wait_for(lambda: world.airflow.runs(PROJECT), 60, lambda: "a scheduled run")
+    run_id = first["dag_run_id"]
     links: dict[str, dict[str, str | None]] = {}
     logs: dict[str, str] = {}
 

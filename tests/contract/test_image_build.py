@@ -17,13 +17,23 @@ from pathlib import Path
 
 import pytest
 
-from mlfleet.errors import ConfigError, Conflict, JobFailed, JobStopped, MlfleetError, SpecError, TransientError
+from mlfleet.errors import (
+    AuthError,
+    ConfigError,
+    Conflict,
+    JobFailed,
+    JobStopped,
+    MlfleetError,
+    SpecError,
+    TransientError,
+)
 from mlfleet.systems.buildah import BuildahBuilds, ImageSpec, Registry
 from tests.support.image_build import (
     Builder,
     RegistryUnderTest,
     client_of,
     push_base,
+    registry_with_a_password,
     registry_with_a_small_disk,
     running_registry,
 )
@@ -167,6 +177,18 @@ def test_a_registry_that_is_down(tmp_path: Path) -> None:
     with pytest.raises(TransientError) as caught:
         builds.build(spec(tmp_path, "FROM scratch\nCOPY serve.py /\n"), "k6")
     assert url.removeprefix("http://") in str(caught.value)
+
+
+def test_a_registry_with_a_password(tmp_path: Path) -> None:
+    with registry_with_a_password(tmp_path / "locked") as locked:
+        wanted = on_base(tmp_path, locked)
+        wrong = Builder(locked, tmp_path / "store", password="not the password")
+        with pytest.raises(AuthError, match="correct the connection's login") as caught:
+            wrong.builds.build(wanted, "k11")
+        assert "not the password" not in str(caught.value)
+        right = Builder(locked, tmp_path / "store")
+        assert right.builds.build(wanted, "k11").built
+        assert not [line for line in right.lines if locked.password in line.split()]
 
 
 def test_a_registry_whose_disk_is_full(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_grid_names_its_best_run_and_tells_each_child(polyaxon_sandbox: Polyax
     async def use(system: PolyaxonSystem) -> tuple[str, dict[str, Any]]:
         entering, _ = submission(system, MemoryStore(), task=task)
         status = await entering.enter(spec(component, matrix=matrix, files=FILES))
-        outcome, said = await watch(system, status.id, seconds=150)
+        outcome, said = await watch(system, status.id, seconds=60)
         return said, await conclude(lambda: system, outcome)
 
     said, result = on_system(polyaxon_sandbox, use, best_by=BEST_BY)
@@ -251,10 +251,26 @@ def test_a_search_that_early_stopping_ends_has_succeeded(polyaxon_sandbox: Polya
     async def use(system: PolyaxonSystem) -> tuple[Any, dict[str, Any]]:
         entering, _ = submission(system, MemoryStore(), task=task)
         status = await entering.enter(spec(component, matrix=matrix, files=FILES))
-        outcome, _ = await watch(system, status.id, seconds=150)
+        outcome, _ = await watch(system, status.id, seconds=60)
         return outcome, await conclude(lambda: system, outcome)
 
     outcome, result = on_system(polyaxon_sandbox, use, best_by=BEST_BY)
     assert outcome.status.native == "stopped"
     assert outcome.status.state is JobState.SUCCEEDED, outcome.status.reason
     assert result["best"]["inputs"] == {"x": 2.0}
+
+
+def test_the_servers_cache_does_not_answer_a_rerun(polyaxon_sandbox: PolyaxonSandbox, task: TaskIdentity) -> None:
+    what = spec(job("sh", "-c", "echo ran"))
+
+    async def use(system: PolyaxonSystem) -> list[str]:
+        said = []
+        store = MemoryStore()
+        for generation in (1, 2):
+            entering, _ = submission(system, store, task=task, generation=generation)
+            said.append((await watch(system, (await entering.enter(what)).id))[1])
+        return said
+
+    first, second = on_system(polyaxon_sandbox, use)
+    assert "\nran\n" in first
+    assert "\nran\n" in second

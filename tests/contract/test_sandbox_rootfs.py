@@ -64,6 +64,17 @@ def test_the_hosts_files_are_not_there(base: Path) -> None:
     assert not any(exists for place, exists in zip(places, seen, strict=True) if place != "/usr")
 
 
+def test_no_file_names_the_hosts_interpreter_or_folders(base: Path) -> None:
+    names = [name.encode() for name in (sys.executable, sys.base_prefix + "/", str(REPOSITORY)) if name != "/usr/"]
+    named = [path for path in base.rglob("*") if path.is_file() and not path.is_symlink() and _holds(path, names)]
+    assert not named
+
+
+def _holds(path: Path, names: list[bytes]) -> bool:
+    content = path.read_bytes()
+    return any(name in content for name in names)
+
+
 def test_what_a_server_does_not_read_is_left_out(base: Path) -> None:
     names = {path.name for path in base.rglob("*") if path.is_dir()}
     assert not names & {"tests", "pip", "ensurepip", "lib2to3"}

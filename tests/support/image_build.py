@@ -25,6 +25,8 @@ class RegistryUnderTest:
 
     service: Service
     state: Path
+    login: str = ""
+    password: str = ""
 
     @property
     def url(self) -> str:
@@ -35,14 +37,15 @@ class RegistryUnderTest:
         return self.url.removeprefix("http://")
 
     def client(self) -> ContainerRegistryClient:
-        return client_of(self.url)
+        return client_of(self.url, self.login, self.password)
 
     def ask(self, question: Callable) -> object:  # type: ignore[type-arg]
         return with_client(self.client, question)
 
 
-def client_of(url: str) -> ContainerRegistryClient:
-    return ContainerRegistryClient(HttpClient(url, system="container_registry", retry=RetryPolicy(attempts=1)))
+def client_of(url: str, login: str = "", password: str = "") -> ContainerRegistryClient:
+    http = HttpClient(url, system="container_registry", retry=RetryPolicy(attempts=1))
+    return ContainerRegistryClient(http, login=login, password=password)
 
 
 @contextmanager
@@ -56,6 +59,29 @@ def running_registry(state: Path, port: int | None = None) -> Iterator[RegistryU
 @contextmanager
 def registry_with_a_small_disk(state: Path, mebibytes: int) -> Iterator[RegistryUnderTest]:
     """The registry on a memory disk of its own, in a mount namespace that ends with it."""
+    script = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1" && shift && exec "$@"'
+    prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(state / "storage")]
+    with _configured(state, {}, prefix) as running:
+        yield running
+
+
+LOGIN, PASSWORD = "builder", "pw"
+_HTPASSWD = f"{LOGIN}:$2y$05$abcdefghijklmnopqrstuuHIrMEWpUCQe2YqFR3sXwQ75u4od..9q\n"
+
+
+@contextmanager
+def registry_with_a_password(state: Path) -> Iterator[RegistryUnderTest]:
+    """Only LOGIN with PASSWORD may read and write."""
+    state.mkdir(parents=True)
+    (state / "htpasswd").write_text(_HTPASSWD)
+    auth = {"auth": {"htpasswd": {"realm": "test", "path": str(state / "htpasswd")}}}
+    with _configured(state, auth, []) as running:
+        running.login, running.password = LOGIN, PASSWORD
+        yield running
+
+
+@contextmanager
+def _configured(state: Path, more: dict[str, object], prefix: list[str]) -> Iterator[RegistryUnderTest]:
     port, storage = free_port(), state / "storage"
     storage.mkdir(parents=True)
     config = {
@@ -63,13 +89,11 @@ def registry_with_a_small_disk(state: Path, mebibytes: int) -> Iterator[Registry
         "log": {"level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(storage)}},
         "http": {"addr": f"127.0.0.1:{port}"},
+        **more,
     }
     (state / "config.yml").write_text(yaml.safe_dump(config))
-    script = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1" && exec "$2" serve "$3"'
-    program = shutil.which("docker-registry")
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", storage, program,
-               state / "config.yml"]  # fmt: skip
-    with start_service(command, port, "/v2/", state / "log") as service:
+    command = [*prefix, str(shutil.which("docker-registry")), "serve", str(state / "config.yml")]
+    with start_service(command, port, "/" if more else "/v2/", state / "log") as service:
         yield RegistryUnderTest(service, state)
 
 
@@ -125,10 +149,14 @@ class Builder:
     registry: RegistryUnderTest
     root: Path
     lines: list[str] = field(default_factory=list)
+    password: str = ""
 
     def __post_init__(self) -> None:
         self.builds = BuildahBuilds(
-            Registry(self.registry.url), self.registry.client, root=self.root, tell=self.lines.append
+            Registry(self.registry.url, self.registry.login, self.password or self.registry.password),
+            self.registry.client,
+            root=self.root,
+            tell=self.lines.append,
         )
 
     @property

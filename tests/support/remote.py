@@ -72,4 +72,7 @@ async def watch(system: RemoteSystem, job_id: str, *, seconds: float = 90) -> tu
         return system
 
     waiting = Watch(connect=connect, job_id=job_id, interval=0.5, emit=said.append)
-    return await asyncio.wait_for(waiting.run(), seconds), "\n".join(said)
+    try:
+        return await asyncio.wait_for(waiting.run(), seconds), "\n".join(said)
+    except TimeoutError:
+        raise AssertionError(f"{job_id} did not end within {seconds} s; last seen: {waiting.status}; {said}") from None

@@ -23,7 +23,15 @@ ACCOUNT = "sandbox-registry"
 def start_registry(folder: Path) -> Iterator[str]:
     """docker-registry; gives host:port."""
     port = free_port()
-    command = [SERVICES_PYTHON, "-m", "sandbox.registry", "--port", str(port), "--state", folder / "registry"]
+    command: list[str | Path] = [
+        SERVICES_PYTHON,
+        "-m",
+        "sandbox.registry",
+        "--port",
+        str(port),
+        "--state",
+        folder / "registry",
+    ]
     with start_service(command, port, "/v2/", folder / "registry.log"):
         yield f"127.0.0.1:{port}"
 
@@ -47,7 +55,7 @@ class Spinnaker:
         self.serving = httpx.Client(base_url=f"http://127.0.0.1:{self.serving_port}", timeout=20, trust_env=False)
 
     def start(self) -> None:
-        command = [
+        command: list[str | Path] = [
             SERVICES_PYTHON, "-m", "sandbox.spinnaker", "--port", str(self.port), "--state", self.folder / "state",
             "--registry", self.registry, "--pipelines", self.pipelines, "--serving-port", str(self.serving_port),
             "--poll-interval", "0.2",

@@ -134,8 +134,10 @@ class Watch:
             gone = f"{system.name} job {self.job_id} does not exist any more; was it deleted?"
             return Outcome(End.VANISHED, self.status, gone) if self._missing >= _BELIEVE_MISSING else None
         self._missing = 0
+        if status.state.is_final and self.with_logs:
+            await self._tail(system, status)
         await self._note(system, status)
-        if self.with_logs:
+        if self.with_logs and not status.state.is_final:
             await self._tail(system, status)
         return Outcome(End.FINISHED, self.status) if status.state.is_final else None
 

@@ -56,6 +56,7 @@ def build_operation(
     }
     if search:
         operation["matrix"] = search
+    _switch_cache_off(operation)
     _check_inputs(operation, searched, source)
     _add_files(operation, files or {}, source)
     return operation
@@ -103,6 +104,19 @@ def _matrix(matrix: Mapping[str, Any], source: str) -> dict[str, Any]:
             for name, value in params.items()
         }
     return search
+
+
+def _switch_cache_off(operation: dict[str, Any]) -> None:
+    """Unless the file decides itself.
+
+    The server's cache is on by default, knows parameters and not data, and answers with the outputs of an older run: a
+    rerun would train nothing. A hit in a search with early stopping also leaves the search `running` for ever (seen on
+    CE 2.18.0).
+    """
+    component = operation.get("component")
+    decided = "cache" in operation or (isinstance(component, Mapping) and "cache" in component)
+    if not decided:
+        operation["cache"] = {"disable": True}
 
 
 def _check_inputs(operation: Mapping[str, Any], searched: set[str], source: str) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import features
 import joblib
@@ -36,22 +37,27 @@ def load_models(folder):
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
-    models = {}
+    models: ClassVar[dict] = {}
 
     def do_GET(self):
         """Health, with the names of the models."""
-        if self.path != "/health":
-            return self._answer(404, dict(error=f"no such page: {self.path}; ask GET /health or POST /predict"))
-        self._answer(200, dict(status="ok", experiments=sorted(self.models)))
+        if self.path == "/health":
+            self._answer(200, {"status": "ok", "experiments": sorted(self.models)})
+        else:
+            self._no_such_page()
 
     def do_POST(self):
         """Predictions."""
         if self.path != "/predict":
-            return self._answer(404, dict(error=f"no such page: {self.path}; ask GET /health or POST /predict"))
+            self._no_such_page()
+            return
         try:
             self._answer(200, self._predict(self._body()))
         except BadRequest as error:
-            self._answer(400, dict(error=str(error)))
+            self._answer(400, {"error": str(error)})
+
+    def _no_such_page(self):
+        self._answer(404, {"error": f"no such page: {self.path}; ask GET /health or POST /predict"})
 
     def _body(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -78,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
                 vectors.append(features.vector(item))
             except (ValueError, AttributeError) as error:
                 raise BadRequest(f"items[{number}]: {error}") from None
-        return dict(predictions=[float(value) for value in model.predict(vectors)], model=description)
+        return {"predictions": [float(value) for value in model.predict(vectors)], "model": description}
 
     def _answer(self, status, body):
         content = json.dumps(body).encode()

@@ -20,6 +20,9 @@ from sandbox.kfp.store import Document, Store
 _PLURAL = {"experiments": "experiments", "pipelines": "pipelines", "versions": "pipeline_versions"}
 _ID = {"experiments": "experiment_id", "pipelines": "pipeline_id", "versions": "pipeline_version_id"}
 NAME_LIMIT = 127
+_EXPERIMENT_FIELDS = {
+    "display_name", "description", "namespace", "experiment_id", "created_at", "storage_state", "last_run_created_at",
+}  # fmt: skip
 
 
 class Catalog:
@@ -28,7 +31,7 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self.store = store
         if not store.all("experiments"):
-            self.create_experiment({"display_name": "Default", "description": "All runs created without an experiment"})
+            self.create_experiment({"display_name": "Default", "description": "Runs without an experiment"})
 
     def find(self, kind: str, key: str) -> Document:
         """A document; raises APIError 404."""
@@ -50,8 +53,7 @@ class Catalog:
     def create_experiment(self, given: dict[str, Any]) -> Document:
         """A new experiment; its name is unique in its namespace."""
         body = snake(given)
-        refuse_unknown(body, {"display_name", "description", "namespace", "experiment_id", "created_at", "storage_state",
-                              "last_run_created_at"}, "Experiment")  # fmt: skip
+        refuse_unknown(body, _EXPERIMENT_FIELDS, "Experiment")
         name, namespace = body.get("display_name", ""), body.get("namespace", "")
         if not name:
             raise APIError(400, "Failed to create experiment: InvalidInputError: experiment has empty name")
@@ -59,10 +61,14 @@ class Catalog:
             if (known["display_name"], known.get("namespace", "")) == (name, namespace):
                 raise APIError(409, f"Failed to create experiment: AlreadyExistError: Experiment {name} already exists")
         experiment = {
-            "experiment_id": str(uuid.uuid4()), "display_name": name, "description": body.get("description", ""),
-            "created_at": now(), "last_run_created_at": "1970-01-01T00:00:00Z", "namespace": namespace,
+            "experiment_id": str(uuid.uuid4()),
+            "display_name": name,
+            "description": body.get("description", ""),
+            "created_at": now(),
+            "last_run_created_at": "1970-01-01T00:00:00Z",
+            "namespace": namespace,
             "storage_state": "AVAILABLE",
-        }  # fmt: skip
+        }
         self.store.put("experiments", experiment["experiment_id"], experiment)
         return experiment
 
@@ -71,13 +77,19 @@ class Catalog:
     ) -> Document:
         """A new pipeline; its name is unique in its namespace."""
         if not name or len(name) > NAME_LIMIT + 1:
-            raise APIError(400, "Failed to create pipeline: InvalidInputError: the name must have 1 to 128 characters")
+            raise APIError(400, "Failed to create pipeline: InvalidInputError: the name must have 1 to 128 letters")
         if any((p["name"], p["namespace"]) == (name, namespace) for p in self.store.all("pipelines")):
             raise APIError(
                 409, f"Failed to create pipeline: AlreadyExistError: pipeline with name {name} already exists"
             )
-        pipeline = {"pipeline_id": str(uuid.uuid4()), "name": name, "display_name": display_name or name,
-                    "description": description, "created_at": now(), "namespace": namespace}  # fmt: skip
+        pipeline = {
+            "pipeline_id": str(uuid.uuid4()),
+            "name": name,
+            "display_name": display_name or name,
+            "description": description,
+            "created_at": now(),
+            "namespace": namespace,
+        }
         self.store.put("pipelines", pipeline["pipeline_id"], pipeline)
         return pipeline
 
@@ -93,9 +105,14 @@ class Catalog:
             if version["name"] == name:
                 raise APIError(409, f"Failed to create version: AlreadyExistError: version {name} already exists")
         version = {
-            "pipeline_id": pipeline_id, "pipeline_version_id": str(uuid.uuid4()), "name": name,
-            "display_name": display_name or name, "description": description, "created_at": now(), "pipeline_spec": spec,
-        }  # fmt: skip
+            "pipeline_id": pipeline_id,
+            "pipeline_version_id": str(uuid.uuid4()),
+            "name": name,
+            "display_name": display_name or name,
+            "description": description,
+            "created_at": now(),
+            "pipeline_spec": spec,
+        }
         self.store.put("versions", version["pipeline_version_id"], version)
         return version
 
@@ -134,6 +151,7 @@ def router(catalog: Catalog) -> APIRouter:
     api = APIRouter(prefix="/apis/v2beta1")
     _experiments(api, catalog)
     _pipelines(api, catalog)
+    _versions(api, catalog)
     _uploads(api, catalog)
     return api
 
@@ -213,6 +231,8 @@ def _pipelines(api: APIRouter, catalog: Catalog) -> None:
         catalog.store.delete("pipelines", pipeline_id)
         return {}
 
+
+def _versions(api: APIRouter, catalog: Catalog) -> None:
     @api.get("/pipelines/{pipeline_id}/versions")
     def versions(
         pipeline_id: str,

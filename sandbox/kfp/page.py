@@ -44,7 +44,8 @@ def _task(document: Document, task: dict[str, Any]) -> str:
     note = " (cached)" if task.get("cached") else ""
     return (
         f"<tr><td>{_text(task['path'])}<br><a href='{log}'>log</a><td class={task['state']}>{task['state']}{note}"
-        f"<br>{_text(task.get('error', ''))}<td>{_json(task.get('inputs', {}))}<td>{_json(task.get('outputs', {}))}</tr>"
+        f"<br>{_text(task.get('error', ''))}<td>{_json(task.get('inputs', {}))}"
+        f"<td>{_json(task.get('outputs', {}))}</tr>"
     )
 
 

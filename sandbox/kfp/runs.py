@@ -16,10 +16,25 @@ from sandbox.kfp.listing import page, predicate
 from sandbox.kfp.store import Document, Store
 
 _FIELDS = {
-    "experiment_id", "run_id", "display_name", "storage_state", "description", "pipeline_version_id", "pipeline_spec",
-    "pipeline_version_reference", "runtime_config", "service_account", "created_at", "scheduled_at", "finished_at",
-    "state", "error", "run_details", "recurring_run_id", "state_history",
-}  # fmt: skip
+    "experiment_id",
+    "run_id",
+    "display_name",
+    "storage_state",
+    "description",
+    "pipeline_version_id",
+    "pipeline_spec",
+    "pipeline_version_reference",
+    "runtime_config",
+    "service_account",
+    "created_at",
+    "scheduled_at",
+    "finished_at",
+    "state",
+    "error",
+    "run_details",
+    "recurring_run_id",
+    "state_history",
+}
 
 
 def snake(body: dict[str, Any]) -> dict[str, Any]:
@@ -61,12 +76,20 @@ class Runs:
             self.engine.start_duplicate(run_id, spec)
             raise APIError(500, "Failed to create a new run: InternalServerError: Failed to store run to table")
         run: Document = {
-            "experiment_id": experiment_id, "run_id": run_id, "display_name": body["display_name"],
-            "storage_state": "AVAILABLE", "description": body.get("description", ""), "created_at": now(),
-            "scheduled_at": now(), "finished_at": EPOCH, "state": "PENDING", "service_account": body.get("service_account", ""),
-            "state_history": [{"update_time": now(), "state": "PENDING"}], "runtime_config": body.get("runtime_config") or {},
+            "experiment_id": experiment_id,
+            "run_id": run_id,
+            "display_name": body["display_name"],
+            "storage_state": "AVAILABLE",
+            "description": body.get("description", ""),
+            "created_at": now(),
+            "scheduled_at": now(),
+            "finished_at": EPOCH,
+            "state": "PENDING",
+            "service_account": body.get("service_account", ""),
+            "state_history": [{"update_time": now(), "state": "PENDING"}],
+            "runtime_config": body.get("runtime_config") or {},
             "sandbox": {"executions": 1, "tasks": [], "spec": spec},
-        }  # fmt: skip
+        }
         if "pipeline_version_reference" in body:
             run["pipeline_version_reference"] = snake(body["pipeline_version_reference"])
         else:
@@ -162,11 +185,19 @@ def pod_name(run: Document, task: dict[str, Any]) -> str:
 
 def _task(run: Document, task: dict[str, Any]) -> dict[str, Any]:
     shown = {
-        "run_id": run["run_id"], "task_id": task["task_id"], "display_name": task["name"], "state": task["state"],
-        "create_time": task["create_time"], "start_time": task.get("start_time", task["create_time"]),
-        "end_time": task.get("end_time", EPOCH), "execution_id": "0", "pod_name": pod_name(run, task),
-        "child_tasks": [{"pod_name": pod_name(run, task)}], "inputs": {}, "outputs": {},
-    }  # fmt: skip
+        "run_id": run["run_id"],
+        "task_id": task["task_id"],
+        "display_name": task["name"],
+        "state": task["state"],
+        "create_time": task["create_time"],
+        "start_time": task.get("start_time", task["create_time"]),
+        "end_time": task.get("end_time", EPOCH),
+        "execution_id": "0",
+        "pod_name": pod_name(run, task),
+        "child_tasks": [{"pod_name": pod_name(run, task)}],
+        "inputs": {},
+        "outputs": {},
+    }
     if task.get("error"):
         shown["error"] = {"code": 2, "message": task["error"]}
     return shown
@@ -203,6 +234,11 @@ def router(runs: Runs) -> APIRouter:
         runs.store.delete("runs", run_id)
         return {}
 
+    _actions(api, runs)
+    return api
+
+
+def _actions(api: APIRouter, runs: Runs) -> None:
     @api.post("/v2beta1/runs/{run_id}:{verb}")
     def act(run_id: str, verb: str) -> dict[str, Any]:
         if verb in ("archive", "unarchive"):
@@ -219,5 +255,3 @@ def router(runs: Runs) -> APIRouter:
     @api.get("/v1alpha1/runs/{run_id}/nodes/{node_id}/log")
     def log(run_id: str, node_id: str) -> PlainTextResponse:
         return PlainTextResponse(runs.log(run_id, node_id))
-
-    return api

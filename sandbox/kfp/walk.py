@@ -181,9 +181,11 @@ class Walk:
             producer = source["taskFinalStatus"]["producerTask"]
             error = self._errors.get(producer, "")
             return {
-                "state": self._states.get(producer, SUCCEEDED), "pipelineJobResourceName": "", "pipelineTaskName": producer,
+                "state": self._states.get(producer, SUCCEEDED),
+                "pipelineJobResourceName": "",
+                "pipelineTaskName": producer,
                 "error": {"code": 9 if error else 0, "message": error},
-            }  # fmt: skip
+            }
         raise ComponentError(f"an input comes from {', '.join(source)}, which the sandbox does not know")
 
     def _artifact(self, source: dict[str, Any]) -> list[dict[str, Any]]:

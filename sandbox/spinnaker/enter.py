@@ -81,7 +81,7 @@ def become_the_server(spec: dict[str, Any]) -> None:
     try:
         os.setsid()  # a signal to the group of the container comes once, through `wait_for`
         os.chdir(spec["directory"])
-        for capability in range(0):
+        for capability in range(64):
             if _libc.prctl(DROP_FROM_BOUNDING_SET, capability, 0, 0, 0) != 0:
                 break
         _call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)

@@ -191,7 +191,11 @@ def test_nothing_outlives_the_stand_in_even_when_it_is_killed(spinnaker: Spinnak
     family = descendants(spinnaker.service.pid)
     assert len(family) > 3
     os.kill(spinnaker.service.pid, signal.SIGKILL)
-    wait_for(lambda: not any(alive(process) for process in family), "every server to end", 10)
+    try:
+        wait_for(lambda: not any(alive(process) for process in family), "every server to end", 10)
+    finally:
+        for process in filter(alive, family):
+            os.kill(process.pid, signal.SIGKILL)
     spinnaker.stop()
     spinnaker.start()
     assert spinnaker.predict("kept", 1) == [7]

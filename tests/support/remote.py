@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import httpx
 
-from mlfleet.remote.job import TaskIdentity
-from mlfleet.remote.protocol import RemoteSystem
+from mlfleet.errors import OutcomeUnknown
+from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 from mlfleet.remote.submission import Decision, Record, Submission
 from mlfleet.remote.watching import Outcome, Watch
 
@@ -76,3 +78,101 @@ async def watch(system: RemoteSystem, job_id: str, *, seconds: float = 90) -> tu
         return await asyncio.wait_for(waiting.run(), seconds), "\n".join(said)
     except TimeoutError:
         raise AssertionError(f"{job_id} did not end within {seconds} s; last seen: {waiting.status}; {said}") from None
+
+
+@dataclass
+class MemorySystem:
+    """A system that lives in memory: jobs by id, in the order of their making. `lose` answers of submit get lost."""
+
+    name: str = "memory"
+    lookup_grace: float = 30.0
+    jobs: dict[str, JobStatus] = field(default_factory=dict)
+    keys: dict[str, JobKey] = field(default_factory=dict)
+    lose: int = 0
+    swallow: int = 0
+    visible_after: int = 0
+    errors: list[Exception] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    slow_stop: bool = False
+    closed: bool = False
+
+    def put(self, state: JobState, key: JobKey | None = None, **more: Any) -> str:
+        job_id = f"job-{len(self.jobs)}"
+        self.jobs[job_id] = JobStatus(job_id, state, state.value, url=f"https://memory/{job_id}", **more)
+        if key is not None:
+            self.keys[job_id] = key
+        return job_id
+
+    def set(self, job_id: str, state: JobState, **more: Any) -> None:
+        self.jobs[job_id] = replace(self.jobs[job_id], state=state, native=state.value, **more)
+
+    def _called(self, what: str) -> None:
+        self.calls.append(what)
+        if self.errors:
+            raise self.errors.pop(0)
+
+    async def find(self, key: JobKey) -> list[JobStatus]:
+        self._called("find")
+        if self.visible_after:
+            self.visible_after -= 1
+            return []
+        return [self.jobs[job_id] for job_id, has in self.keys.items() if has == key and job_id in self.jobs]
+
+    async def find_task(self, task: TaskIdentity) -> list[JobStatus]:
+        self._called("find_task")
+        mine = [self.jobs[job_id] for job_id, key in self.keys.items() if key.task == task and job_id in self.jobs]
+        return [status for status in mine if not status.state.is_final]
+
+    async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
+        self._called("submit")
+        if self.swallow:
+            self.swallow -= 1
+            raise OutcomeUnknown(self.name, "nobody knows")
+        job_id = self.put(JobState.PENDING, key)
+        if self.lose:
+            self.lose -= 1
+            raise OutcomeUnknown(self.name, "nobody knows")
+        return self.jobs[job_id]
+
+    async def confirm(self, job_id: str) -> None:
+        self._called(f"confirm {job_id}")
+
+    async def poll_many(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
+        self._called("poll")
+        return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
+
+    async def stop(self, job_id: str) -> None:
+        self._called(f"stop {job_id}")
+        if job_id in self.jobs and not self.jobs[job_id].state.is_final:
+            self.set(job_id, JobState.STOPPING if self.slow_stop else JobState.STOPPED)
+
+    async def discard(self, job_id: str) -> None:
+        self._called(f"discard {job_id}")
+        del self.jobs[job_id]
+
+    async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
+        read = int(cursor.get("read", 0))
+        return LogChunk(tuple(self.lines[read:]), {"read": len(self.lines)})
+
+    async def result(self, job_id: str) -> dict[str, Any]:
+        return {"system": self.name, "id": job_id}
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Time:
+    """A clock that only sleeping moves; `at` maps a second to something that happens then."""
+
+    now: float = 1000.0
+    at: dict[float, Callable[[], object]] = field(default_factory=dict)
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for when in sorted(moment for moment in self.at if moment <= self.now):
+            self.at.pop(when)()

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from mlfleet.errors import OutcomeUnknown, RemoteError, TransientError
+from mlfleet.errors import MlfleetError, OutcomeUnknown, RemoteError, TransientError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest, new_incarnation
 from mlfleet.remote.protocol import RemoteSystem
 
@@ -219,6 +219,10 @@ class Submission:
                 if last:
                     raise
                 continue
+            except MlfleetError:
+                # Refused, or never sent: nothing can appear, so the next try need not wait for it.
+                self.store.save(replace(record, attempted_at=0.0))
+                raise
             self._say("submitted", f"submitted job {status.id} (number {record.n}, key {self.key(record).value})")
             return status
         raise AssertionError("the loop returns or raises")

@@ -174,10 +174,15 @@ class AirflowAPI:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
         return dict(self.call("GET", path)["extra_links"])
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
-        """The task's log as text, one event a line."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        answer = self.call("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})
+    def log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The log of the task's newest try as text, one event a line.
+
+        The scheduler counts a try of its own when it puts back a task that no executor took, so the number is asked.
+        """
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        newest = self.call("GET", path)["try_number"]
+        answer = self.call("GET", f"{path}/logs/{newest}", params={"full_content": "true"},
+                           headers={"Accept": "application/json"})  # fmt: skip
         return "\n".join(line for entry in answer["content"] for line in _lines(entry))
 
 

@@ -30,3 +30,7 @@ for name in ("MLFLEET_ENV", "MLFLEET_DATA_ROOT", "MLFLEET_PIPELINE_ROOT", "MLFLE
 # Subprocesses of tests import mlfleet and sandbox as this process does (pyproject's `pythonpath` reaches only us).
 if str(REPOSITORY / "plugins") not in sys.path:
     sys.path.insert(0, str(REPOSITORY / "plugins"))
+
+from tests.support.world import world  # noqa: E402 - Airflow's settings come first
+
+__all__ = ["world"]

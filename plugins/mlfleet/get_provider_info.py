@@ -13,6 +13,14 @@ SYSTEMS = {
     "spinnaker": "Spinnaker",
     "container_registry": "Container registry",
 }
+HOUSE = "mlfleet"
+_DOCUMENTATION = {
+    SYSTEMS["polyaxon"]: "https://polyaxon.com/docs/",
+    SYSTEMS["kfp"]: "https://www.kubeflow.org/docs/components/pipelines/",
+    SYSTEMS["spinnaker"]: "https://spinnaker.io/docs/",
+    SYSTEMS["container_registry"]: "https://distribution.github.io/distribution/spec/api/",
+    HOUSE: "",
+}
 
 
 def _text(label: str, description: str) -> dict[str, Any]:
@@ -101,7 +109,8 @@ def get_provider_info() -> dict[str, Any]:
         "name": "mlfleet",
         "description": "One manifest per ML project, one DAG per manifest: Polyaxon, KFP, image builds and Spinnaker.",
         "integrations": [
-            {"integration-name": name, "external-doc-url": "", "tags": ["service"]} for name in SYSTEMS.values()
+            {"integration-name": name, "external-doc-url": address, "tags": ["service"]}
+            for name, address in _DOCUMENTATION.items()
         ],
         "connection-types": _connection_types(),
         "hooks": _modules("hooks", SYSTEMS),
@@ -110,6 +119,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "polyaxon": SYSTEMS["polyaxon"],
                 "kfp": SYSTEMS["kfp"],
+                "evaluate": HOUSE,
                 "image": SYSTEMS["container_registry"],
                 "release": SYSTEMS["container_registry"],
                 "spinnaker": SYSTEMS["spinnaker"],

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import Body, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
-from sandbox.kfp import catalog, errors, page, runs
+from sandbox.kfp import catalog_routes, errors, page
+from sandbox.kfp.catalog import Catalog
 from sandbox.kfp.engine import Engine
 from sandbox.kfp.faults import Faults
+from sandbox.kfp.run_routes import RunRoutes
+from sandbox.kfp.runs import Runs
 from sandbox.kfp.store import Store
 from sandbox.processes import port_is_free
 
@@ -25,8 +29,8 @@ from sandbox.processes import port_is_free
 def application(state: Path) -> FastAPI:
     """The whole server over one state folder."""
     store, faults = Store(state / "kfp.db"), Faults()
-    engine = Engine(store, state)
-    service = runs.Runs(store, engine, faults, state)
+    engine, catalog = Engine(store, state), Catalog(store)
+    service = Runs(store, catalog, engine, state)
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -35,12 +39,9 @@ def application(state: Path) -> FastAPI:
         engine.close()
         store.close()
 
-    app = FastAPI(title="KFP (sandbox)", docs_url=None, redoc_url=None, lifespan=running)
-    app.add_exception_handler(errors.APIError, errors.answer)
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return errors.answer(request, errors.APIError(400, f"Invalid input error: {error.errors()[0]['msg']}"))
+    app = FastAPI(title="KFP (sandbox)", docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
+    for kind in (errors.APIError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, errors.answer)
 
     @app.middleware("http")
     async def trouble(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -51,29 +52,36 @@ def application(state: Path) -> FastAPI:
     def healthz() -> dict[str, Any]:
         return {"commit_sha": "sandbox", "tag_name": "2.16.1", "multi_user": False, "pipeline_store": "database"}
 
-    @app.get("/", response_class=HTMLResponse)
-    def index() -> str:
-        return page.runs(store.all("runs"))
+    app.include_router(catalog_routes.router(catalog))
+    app.include_router(RunRoutes(service, faults).router)
+    app.include_router(_own_pages(service, faults))
+    return app
 
-    @app.get("/runs/{run_id}", response_class=HTMLResponse)
+
+def _own_pages(service: Runs, faults: Faults) -> APIRouter:
+    """What is the sandbox's own, outside ``/apis``: a web page, counts for tests, faults."""
+    pages = APIRouter()
+
+    @pages.get("/", response_class=HTMLResponse)
+    def index() -> str:
+        return page.runs(service.store.all("runs"))
+
+    @pages.get("/runs/{run_id}", response_class=HTMLResponse)
     def details(run_id: str) -> str:
         return page.run(service.get(run_id))
 
-    @app.get("/sandbox/runs/{run_id}")
+    @pages.get("/sandbox/runs/{run_id}")
     def inside(run_id: str) -> dict[str, Any]:
-        run = service.get(run_id)
-        return {"executions": run["sandbox"]["executions"], "tasks": run["sandbox"]["tasks"]}
+        return {name: service.get(run_id)["sandbox"][name] for name in ("executions", "tasks")}
 
-    @app.post("/sandbox/faults")
-    def fault(values: dict[str, Any] = Body()) -> JSONResponse:  # noqa: B008
+    @pages.post("/sandbox/faults", response_model=None)
+    def fault(values: dict[str, Any]) -> dict[str, int] | JSONResponse:
         try:
-            return JSONResponse(faults.set(values))
+            return faults.set(values)
         except KeyError as error:
             return JSONResponse({"error": f"no fault {error}"}, 400)
 
-    app.include_router(catalog.router(catalog.Catalog(store)))
-    app.include_router(runs.router(service))
-    return app
+    return pages
 
 
 def main() -> int:
@@ -86,7 +94,8 @@ def main() -> int:
         print(f"kfp: port {options.port} is in use; set MLFLEET_KFP_PORT to another one", file=sys.stderr)
         return 1
     state = options.state.absolute()
-    uvicorn.run(application(state), host="127.0.0.1", port=options.port, log_level="warning", access_log=False)
+    uvicorn.run(application(state), host="127.0.0.1", port=options.port, log_level="warning", access_log=False,
+                timeout_graceful_shutdown=5)  # fmt: skip
     return 0
 
 

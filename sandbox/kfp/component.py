@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.polyaxon.agent.proc import kill_all_with_environment
+
 Artifact = dict[str, Any]
+Started = Callable[[subprocess.Popen[bytes]], None]
+# Every process of a component inherits these, also those that leave its process group.
+STATE_MARK, RUN_MARK, TASK_MARK = "MLFLEET_KFP_STATE", "MLFLEET_KFP_RUN", "MLFLEET_KFP_TASK"
 
 
 class ComponentError(Exception):
-    """The component did not succeed, or can't be run here; the text is the task's error."""
+    """The component did not succeed; the text is the task's error."""
+
+
+class UnsupportedError(ComponentError):
+    """The stand-in can't run this; the text is one sentence that says what."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,10 @@ class Values:
 
 @dataclass(frozen=True)
 class Job:
-    """One execution: where it belongs, what it gets, where its log and its artifacts go."""
+    """One execution: where it belongs, what it gets, where its log and its artifacts go.
+
+    ``marks`` are environment variables by which its processes are found; ``state`` is a folder of its own.
+    """
 
     pipeline: str
     run_id: str
@@ -51,40 +63,39 @@ class Job:
     root: str
     log: Path
     state: Path
+    marks: dict[str, str]
 
 
-def local_path(uri: str) -> Path:
-    """The path of a local URI; raises ComponentError for any other store."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file"):
-        raise ComponentError(f"the sandbox keeps artifacts in local folders only, not in {parts.scheme}://")
-    return Path(parts.path)
-
-
-def execute(job: Job, started: Callable[[subprocess.Popen[bytes]], None]) -> Values:
+def execute(job: Job, started: Started) -> Values:
     """Runs the component to its end and returns its outputs; ``started`` gets the process, so that it can be killed.
 
-    Raises ComponentError when it fails or can't be run here.
+    Raises ComponentError when it fails, UnsupportedError when it can't be run here.
     """
     container = job.executor.get("container")
     if container is None:
         return _import_artifact(job)
     command = [*container.get("command", []), *container.get("args", [])]
     if not any("kfp.dsl.executor_main" in word for word in command):
-        raise ComponentError(
+        raise UnsupportedError(
             f"task {job.task} is a container component, which the sandbox can't run: it has no containers"
         )
-    folder = local_path(job.root) / job.task / str(uuid.uuid4())
+    folder = _local_path(job.root) / job.task / str(uuid.uuid4())
     output_file = job.state / "executor_output.json"
     job.state.mkdir(parents=True, exist_ok=True)
     output_file.unlink(missing_ok=True)
     executor_input = _executor_input(job, folder, output_file)
-    words = _resolved(command, executor_input, job)
-    code = _run(words, container.get("env", []), job, started)
+    code = _run(_resolved(command, executor_input, job), container.get("env", []), job, started)
     if code != 0:
         last = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()][-1:]
         raise ComponentError(f"task {job.task} ended with exit code {code}{': ' + last[0] if last else ''}")
     return _outputs(job, executor_input, output_file)
+
+
+def _local_path(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        raise UnsupportedError(f"the sandbox keeps artifacts in local folders only, not in {parts.scheme}://")
+    return Path(parts.path)
 
 
 def _executor_input(job: Job, folder: Path, output_file: Path) -> dict[str, Any]:
@@ -111,7 +122,7 @@ def _executor_input(job: Job, folder: Path, output_file: Path) -> dict[str, Any]
 
 
 def _resolved(command: list[str], executor_input: dict[str, Any], job: Job) -> list[str]:
-    from kfp.local import placeholder_utils
+    from kfp.local import placeholder_utils  # seconds to import, and not every server runs something
 
     words: list[str] = placeholder_utils.replace_placeholders(
         full_command=command,
@@ -124,22 +135,22 @@ def _resolved(command: list[str], executor_input: dict[str, Any], job: Job) -> l
     return words
 
 
-def _run(
-    words: list[str], env: list[dict[str, str]], job: Job, started: Callable[[subprocess.Popen[bytes]], None]
-) -> int:
+def _run(words: list[str], env: list[dict[str, str]], job: Job, started: Started) -> int:
     variables = {**os.environ, "PYTHONUNBUFFERED": "1", **{entry["name"]: entry["value"] for entry in env}}
-    job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("ab") as log:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=variables, cwd=job.state,
-            start_new_session=True,
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**variables, **job.marks},
+            cwd=job.state, start_new_session=True,
         )  # fmt: skip
         started(process)
-        return process.wait()
+        code = process.wait()
+    # What a component leaves behind dies with its pod.
+    kill_all_with_environment(TASK_MARK, job.marks[TASK_MARK])
+    return code
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends the component's whole process group."""
+    """Ends the component's process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -150,23 +161,20 @@ def _outputs(job: Job, executor_input: dict[str, Any], output_file: Path) -> Val
     for name, place in executor_input["outputs"]["parameters"].items():
         file = Path(place["outputFile"])
         if name not in parameters and file.exists():
-            parameters[name] = _decoded(file.read_text())
+            kind = job.component["outputDefinitions"]["parameters"][name].get("parameterType")
+            parameters[name] = file.read_text() if kind == "STRING" else json.loads(file.read_text())
     artifacts = {name: found["artifacts"] for name, found in executor_input["outputs"]["artifacts"].items()}
-    artifacts |= {name: found["artifacts"] for name, found in said.get("artifacts", {}).items()}
+    for name, found in said.get("artifacts", {}).items():
+        # The component tells uri and metadata; what it leaves out, the type, stays as it was asked for.
+        planned = artifacts.get(name) or [{}]
+        artifacts[name] = [{**planned[0], **each} for each in found["artifacts"]]
     return Values(parameters, artifacts)
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _import_artifact(job: Job) -> Values:
     importer = job.executor.get("importer")
     if importer is None:
-        raise ComponentError(
+        raise UnsupportedError(
             f"task {job.task} has an executor that the sandbox does not know: {', '.join(job.executor)}"
         )
     uri = importer["artifactUri"]

@@ -15,7 +15,7 @@ class Faults:
     drop_after_commit: int = 0
     unavailable: int = 0
 
-    def set(self, values: dict[str, Any]) -> dict[str, Any]:
+    def set(self, values: dict[str, Any]) -> dict[str, int]:
         """Sets the named ones; KeyError names one that does not exist. Returns all."""
         known = {field.name for field in fields(self)}
         for name, value in values.items():

@@ -1,107 +1,94 @@
-"""Filters, order and pages of lists (reference kfp.md, 4)."""
+"""Order and pages of lists (reference kfp.md, 4).
+
+A page token holds order, filter and the place of the next row, so rows that appear meanwhile move no page.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sandbox.kfp.errors import APIError
+from sandbox.kfp.errors import APIError, invalid
+from sandbox.kfp.filters import KEYS, column, matcher, predicates
+from sandbox.kfp.messages import Message
 
 MAX_PAGE, DEFAULT_PAGE = 200, 20
-KEYS = {
-    "runs": {"run_id", "id", "display_name", "name", "created_at", "finished_at", "description", "scheduled_at",
-             "storage_state", "status", "namespace", "experiment_id", "state", "recurring_run_id"},
-    "experiments": {"id", "experiment_id", "name", "display_name", "created_at", "last_run_created_at", "description",
-                    "namespace", "storage_state"},
-    "pipelines": {"id", "pipeline_id", "name", "display_name", "created_at", "description", "namespace"},
-    "versions": {"id", "pipeline_version_id", "name", "display_name", "created_at", "status", "description"},
-}  # fmt: skip
-_ID = {"runs": "run_id", "experiments": "experiment_id", "pipelines": "pipeline_id", "versions": "pipeline_version_id"}
-_NUMBERS = {1: "EQUALS", 2: "NOT_EQUALS", 3: "GREATER_THAN", 5: "GREATER_THAN_EQUALS", 6: "LESS_THAN",
-            7: "LESS_THAN_EQUALS", 8: "IN", 9: "IS_SUBSTRING"}  # fmt: skip
-_VALUES = ("string_value", "int_value", "long_value", "timestamp_value", "string_values", "int_values", "long_values")
+_NOT_SORTABLE = {"state_history"}
 
 
-def _same(a: Any, b: Any) -> bool:
-    # MySQL's collation does not tell capitals from small letters.
-    return bool(a.lower() == b.lower()) if isinstance(a, str) and isinstance(b, str) else bool(a == b)
+@dataclass(frozen=True)
+class Query:
+    """The parameters that every list takes."""
+
+    page_token: str = ""
+    page_size: int = 0
+    sort_by: str = ""
+    filter: str = ""
 
 
-_OPERATIONS: dict[str, Callable[[Any, Any], bool]] = {
-    "EQUALS": _same,
-    "NOT_EQUALS": lambda a, b: not _same(a, b),
-    "GREATER_THAN": lambda a, b: a > b,
-    "GREATER_THAN_EQUALS": lambda a, b: a >= b,
-    "LESS_THAN": lambda a, b: a < b,
-    "LESS_THAN_EQUALS": lambda a, b: a <= b,
-    "IN": lambda a, b: any(_same(a, each) for each in b),
-    "IS_SUBSTRING": lambda a, b: b.lower() in a.lower(),
-}
+@dataclass(frozen=True)
+class Page:
+    """Rows of one page, how many there are on all pages, and the next page's token ("" for the last)."""
+
+    rows: list[Message]
+    total_size: int
+    next_page_token: str
 
 
-def predicate(kind: str, text: str | None) -> Callable[[Mapping[str, Any]], bool]:
-    """The filter as a function; raises APIError 400 for one that the server refuses."""
-    if not text:
-        return lambda document: True
+def paged(kind: str, documents: Sequence[Message], query: Query, failing: str) -> Page:
+    """One page of those that match. Raises APIError 400, its message beginning with ``failing``."""
     try:
-        wanted = [_one(kind, each) for each in json.loads(text).get("predicates", [])]
-    except (ValueError, AttributeError) as error:
-        raise APIError(400, f"Invalid input error: failed to parse filter: {error}") from error
-    return lambda document: all(check(document) for check in wanted)
+        return _paged(kind, documents, query)
+    except APIError as error:
+        raise APIError(error.status, f"{failing}: {error}", error.detail) from error
 
 
-def _one(kind: str, given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    snake = {_snake(key): value for key, value in given.items()}
-    operation = snake.get("operation", snake.get("op"))
-    operation = _NUMBERS.get(operation, operation) if isinstance(operation, int) else operation
-    key = snake.get("key")
-    if operation not in _OPERATIONS:
-        raise APIError(400, f"Invalid input error: unknown filter operation {operation!r}")
-    if key not in KEYS[kind]:
-        raise APIError(400, f"Invalid input error: no support for filtering on unrecognized field {key!r}")
-    name = next((each for each in _VALUES if each in snake), None)
-    if name is None:
-        raise APIError(400, "Invalid input error: a predicate needs a value")
-    value = snake[name]["values"] if name.endswith("_values") else snake[name]
-    field = {"id": _ID[kind], "name": "name" if kind != "runs" else "display_name", "status": "state"}.get(key, key)
-    check = _OPERATIONS[operation]
+def _paged(kind: str, documents: Sequence[Message], query: Query) -> Page:
+    if query.page_size < 0:
+        raise invalid("", f"The page size should be greater than 0. Got {query.page_size}")
+    size = min(query.page_size or DEFAULT_PAGE, MAX_PAGE)
+    token = _opened(query.page_token) if query.page_token else None
+    order = _order(kind, query.sort_by) if token is None or query.sort_by else (token["field"], token["descending"])
+    wanted = predicates(query.filter) if token is None or query.filter else token["predicates"]
+    if token is not None and (token["field"], token["descending"], token["predicates"]) != (*order, wanted):
+        raise invalid("", "page token does not match the supplied sort by and/or filtering criteria. Either specify "
+                          "the same criteria or leave the latter empty if page token is specified")  # fmt: skip
+    field, descending = order
 
-    def holds(document: Mapping[str, Any]) -> bool:
-        actual = document.get(field, document.get("display_name") if field == "name" else None)
-        return actual is not None and check(actual, value)
+    def place(document: Mapping[str, Any]) -> list[Any]:
+        return [column(document, field), str(document[KEYS[kind]["id"]])]
 
-    return holds
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
-def page(
-    documents: Sequence[dict[str, Any]], sort_by: str | None, size: int | None, token: str | None, kind: str
-) -> tuple[list[dict[str, Any]], str]:
-    """One page in the wanted order, and the token of the next one ("" for the last)."""
-    field, _, direction = (sort_by or "created_at asc").partition(" ")
-    if field not in KEYS[kind] or direction not in ("", "asc", "desc"):
-        raise APIError(400, f"Invalid input error: cannot sort on field {sort_by!r}")
-    field = {"id": _ID[kind], "status": "state"}.get(field, field)
-    ordered = sorted(
-        documents, key=lambda each: (str(each.get(field, "")), str(each[_ID[kind]])), reverse=direction == "desc"
-    )
-    if size is not None and size < 0:
-        raise APIError(400, "Invalid input error: the page size should not be negative")
-    start = _position(token)
-    end = start + min(size or DEFAULT_PAGE, MAX_PAGE)
-    following = base64.b64encode(json.dumps({"start": end}).encode()).decode() if end < len(ordered) else ""
-    return ordered[start:end], following
+    matches = matcher(kind, wanted)
+    found = sorted((each for each in documents if matches(each)), key=place, reverse=descending)
+    rest = found
+    if token is not None:
+        at = token["place"]
+        rest = [each for each in found if (place(each) <= at if descending else place(each) >= at)]
+    following = ""
+    if len(rest) > size:
+        content = {"field": field, "descending": descending, "predicates": wanted, "place": place(rest[size])}
+        following = base64.b64encode(json.dumps(content).encode()).decode()
+    return Page(rest[:size], len(found), following)
 
 
-def _position(token: str | None) -> int:
-    if not token:
-        return 0
+def _order(kind: str, sort_by: str) -> tuple[str, bool]:
+    words = sort_by.lower().split()
+    if len(words) > 2 or (len(words) == 2 and words[1] not in ("asc", "desc")):
+        raise invalid("", f'Received invalid sort by format "{sort_by}". Supported format: "field_name", '
+                          '"field_name desc", or "field_name asc"')  # fmt: skip
+    name = words[0] if words else "created_at"
+    field = KEYS[kind].get(name)
+    if field is None or field in _NOT_SORTABLE:
+        raise invalid("", f'Invalid sorting field: "{name}" on listable type {kind}')
+    return field, words[1:] == ["desc"]
+
+
+def _opened(token: str) -> dict[str, Any]:
     try:
-        return int(json.loads(base64.b64decode(token, validate=True))["start"])
+        content = json.loads(base64.b64decode(token, validate=True))
+        return {name: content[name] for name in ("field", "descending", "predicates", "place")}
     except (ValueError, KeyError, TypeError) as error:
-        raise APIError(400, "Invalid input error: invalid page token") from error
+        raise invalid("", "Invalid page token") from error

@@ -6,11 +6,13 @@ import html
 import json
 from typing import Any
 
+from sandbox.kfp.records import pod_name
 from sandbox.kfp.store import Document
 
 _STYLE = """body{font:15px system-ui;margin:2em;color:#1f2328}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;padding:.5em;border-bottom:1px solid #d0d7de;vertical-align:top}pre{margin:0;font-size:13px;
 white-space:pre-wrap;word-break:break-all}.SUCCEEDED{color:#1a7f37}.FAILED{color:#cf222e}.RUNNING{color:#0969da}"""
+_LONG = 3000  # characters of a value that are shown
 # The UI's addresses are fragments: …/#/runs/details/ID
 _ROUTE = "const m = location.hash.match(/runs\\/details\\/([^?]+)/); if (m) location.replace('/runs/' + m[1]);"
 
@@ -29,21 +31,22 @@ def run(document: Document) -> str:
     """One run with its tasks."""
     rows = "".join(_task(document, task) for task in document["sandbox"]["tasks"])
     error = document.get("error", {}).get("message", "")
+    executions = document["sandbox"]["executions"]
+    twice = f"<p class=FAILED>executed {executions} times: submitted more than once</p>" if executions > 1 else ""
     head = (
         f"<p><b class={document['state']}>{document['state']}</b> {_text(error)}</p><p>{_text(document['run_id'])}</p>"
-        f"<h2>Parameters</h2>{_json(document['runtime_config'])}<h2>Tasks</h2>"
+        f"{twice}<h2>Parameters</h2>{_json(document['runtime_config'])}<h2>Tasks</h2>"
     )
     names = "<tr><th>task<th>state<th>inputs<th>outputs</tr>"
     return _page(document["display_name"], f"{head}<table>{names}{rows}</table><p><a href='/'>all runs</a></p>")
 
 
 def _task(document: Document, task: dict[str, Any]) -> str:
-    from sandbox.kfp.runs import pod_name
-
-    log = f"/apis/v1alpha1/runs/{document['run_id']}/nodes/{pod_name(document, task)}/log"
-    note = " (cached)" if task.get("cached") else ""
+    log = f"/apis/v1alpha1/runs/{document['run_id']}/nodes/{pod_name(document['run_id'], task)}/log"
+    cached = task.get("cached", False)
+    link = f"<br><a href='{log}'>log</a>" if task["kind"] == "component" and not cached else ""
     return (
-        f"<tr><td>{_text(task['path'])}<br><a href='{log}'>log</a><td class={task['state']}>{task['state']}{note}"
+        f"<tr><td>{_text(task['path'])}{link}<td class={task['state']}>{task['state']}{' (cached)' if cached else ''}"
         f"<br>{_text(task.get('error', ''))}<td>{_json(task.get('inputs', {}))}"
         f"<td>{_json(task.get('outputs', {}))}</tr>"
     )
@@ -59,7 +62,7 @@ def _page(title: str, body: str) -> str:
 
 def _json(value: Any) -> str:
     text = json.dumps(value, indent=1)
-    return f"<pre>{_text(text if len(text) < 3000 else text[:3000] + '…')}</pre>"
+    return f"<pre>{_text(text if len(text) < _LONG else text[:_LONG] + '…')}</pre>"
 
 
 def _text(value: str) -> str:

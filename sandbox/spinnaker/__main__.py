@@ -42,7 +42,7 @@ class Spinnaker:
         self.production = Production(self.images, self.store, state)
         self.pipelines = Pipelines(pipelines)
         stages = StageRunner(self.production, self.images, self.store, self.switches)
-        self.orca = Orca(self.store, self.pipelines, stages)
+        self.orca = Orca(self.store, stages, self.switches)
         self.gate = Gate(self.store, self.pipelines, self.orca, self.switches)
         self.igor = DockerMonitor(registry, self.store, self.switches, interval, self._echo)
 
@@ -51,25 +51,30 @@ class Spinnaker:
         content = event["content"]
         try:
             for pipeline, trigger in echo.started_by(event, self.pipelines.all(), self.switches):
-                digest = await asyncio.to_thread(self._trigger_digest, content)
-                self.orca.start(pipeline, {**trigger, **({"digest": digest} if digest else {})})
+                self.orca.start(pipeline, await asyncio.to_thread(self._with_digest, trigger, content))
         except (ImageError, LookupError, TypeError) as error:
             log.error("%s:%s starts nothing: %r", content["repository"], content["tag"], error)
 
-    def _trigger_digest(self, content: dict[str, Any]) -> str | None:
-        """``trigger.digest`` as clouddriver's settings would fill it; absent by default."""
+    def _with_digest(self, trigger: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+        """``trigger.digest`` as clouddriver's settings would fill it (absent by default), or the trigger of Pub/Sub."""
         kind, repository = self.switches.digest, content["repository"]
-        if kind == "absent":
-            return None
+        if kind == "absent" and not self.switches.pubsub_mode:
+            return trigger
         manifest = self.images.digest(repository, content["tag"])
-        if kind == "manifest":
-            return manifest
-        return self.images.pull(repository, manifest).config_digest if kind == "config" else f"sha256:{'0' * 64}"
+        if self.switches.pubsub_mode:
+            return echo.announced(trigger, manifest)
+        if kind == "config":
+            return {**trigger, "digest": self.images.pull(repository, manifest).config_digest}
+        return {**trigger, "digest": manifest if kind == "manifest" else f"sha256:{'0' * 64}"}
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Brings back what was deployed, polls the registry meanwhile, and ends everything."""
-        await self.production.restore()
+    async def running(self, ended: asyncio.Event) -> AsyncIterator[None]:
+        """Brings back what was deployed unless it is ``ended`` meanwhile, polls the registry, and ends everything."""
+        restoring, stopping = asyncio.create_task(self.production.restore()), asyncio.create_task(ended.wait())
+        await asyncio.wait([restoring, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (restoring, stopping):
+            task.cancel()
+        await asyncio.gather(restoring, stopping, return_exceptions=True)
         self.orca.resume_after_restart()
         polling = asyncio.create_task(self.igor.run())
         try:
@@ -98,7 +103,7 @@ def application(spinnaker: Spinnaker) -> FastAPI:
 
     @app.get("/sandbox/production")
     async def deployed() -> JSONResponse:
-        return JSONResponse(spinnaker.production.deployed)
+        return JSONResponse(spinnaker.production.state())
 
     @app.post("/sandbox/switches")
     async def switch(values: Annotated[dict[str, Any], Body()]) -> JSONResponse:
@@ -106,6 +111,8 @@ def application(spinnaker: Spinnaker) -> FastAPI:
             return JSONResponse(spinnaker.switches.set(values))
         except KeyError as error:
             return JSONResponse({"error": f"no switch {error}"}, 400)
+        except TypeError as error:
+            return JSONResponse({"error": str(error)}, 400)
 
     return app
 
@@ -116,7 +123,7 @@ async def serve(options: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with spinnaker.running():
+    async with spinnaker.running(ended):
         servers = [
             _Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False,
                                    timeout_graceful_shutdown=DRAIN_SECONDS))

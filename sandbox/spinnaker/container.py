@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,18 @@ async def require_user_namespaces() -> None:
 
 
 class Container:
-    """One running image; ``port`` is where it listens on 127.0.0.1, which it is told by the variable PORT."""
+    """One running image.
+
+    ``port`` is where it listens on 127.0.0.1, which it is told by the variable PORT; ``idle`` is set
+    while it has no request to answer, as told by whoever sends them (`asked`).
+    """
 
     def __init__(self, image: Image, log: Path, start_seconds: float = START_SECONDS) -> None:
         self.image = image
         self.port = _free_port()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._asked = 0
         self._log = log
         self._start_seconds = start_seconds
         self._process: asyncio.subprocess.Process | None = None
@@ -79,6 +86,18 @@ class Container:
         except BaseException:
             await self.stop()
             raise
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around a request: until it is answered, the server is not idle."""
+        self._asked += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._asked -= 1
+            if not self._asked:
+                self.idle.set()
 
     def alive(self) -> bool:
         """Whether its process runs."""

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from sandbox.spinnaker.artifacts import wanted_by
 from sandbox.spinnaker.switches import Switches
 
 log = logging.getLogger("echo")
@@ -48,7 +49,11 @@ def started_by(
                 log.info("%s/%s: EXECUTE denied to %s", pipeline["application"], pipeline["name"],
                          configured.get("runAsUser", "anonymous"))  # fmt: skip
                 continue
-            found += [(pipeline, trigger_of(configured, content))] * switches.duplicate_executions
+            trigger = trigger_of(configured, content)
+            if not wanted_by(pipeline, configured, trigger["artifacts"]):
+                log.info("%s/%s: the image is no artifact that is expected", pipeline["application"], pipeline["name"])
+                continue
+            found += [(pipeline, trigger)] * switches.duplicate_executions
     return found
 
 
@@ -67,3 +72,50 @@ def trigger_of(configured: dict[str, Any], content: dict[str, Any]) -> dict[str,
     if content.get("digest"):
         trigger["digest"] = content["digest"]
     return trigger
+
+
+def announced(trigger: dict[str, Any], digest: str) -> dict[str, Any]:
+    """The same trigger as Google's Pub/Sub brings it (reference spinnaker.md, 3.6): with the image's digest."""
+    name, tag = trigger["artifacts"][0]["name"], trigger["tag"]
+    kept = {key: value for key, value in trigger.items() if key not in ("account", "organization", "registry",
+                                                                       "repository", "tag")}  # fmt: skip
+    return {
+        **kept, "type": "pubsub", "pubsubSystem": "google", "subscriptionName": "gcr",
+        "payload": {"action": "INSERT", "digest": f"{name}@{digest}", "tag": f"{name}:{tag}"},
+        "payloadConstraints": {"action": "INSERT"},
+        "artifacts": [{"type": "docker/image", "customKind": False, "name": name, "version": digest,
+                       "reference": f"{name}@{digest}", "metadata": {}}],
+    }  # fmt: skip
+
+
+def webhook_started_by(
+    source: str, kind: str, body: dict[str, Any], pipelines: Iterable[Pipeline]
+) -> list[tuple[Pipeline, dict[str, Any]]]:
+    """The pipelines that a webhook starts: type and source are equal, and each payload constraint fits as a whole.
+
+    The body's ``parameters`` and ``artifacts`` are taken over (reference spinnaker.md, 1.5).
+    """
+    event_id, found = str(uuid.uuid4()), []
+    for pipeline in pipelines:
+        for configured in [] if pipeline.get("disabled") else pipeline.get("triggers", []):
+            constraints = configured.get("payloadConstraints") or {}
+            if (
+                configured.get("enabled")
+                and (configured.get("type"), configured.get("source")) == (kind, source)
+                and all(_constrained(pattern, body.get(key)) for key, pattern in constraints.items())
+                and wanted_by(pipeline, configured, body.get("artifacts") or [])
+            ):
+                trigger = {
+                    **configured, "eventId": event_id, "payload": body, "parameters": body.get("parameters") or {},
+                    "artifacts": body.get("artifacts") or [], "correlationId": None,
+                    "user": configured.get("runAsUser", "anonymous"), "resolvedExpectedArtifacts": [],
+                }  # fmt: skip
+                found.append((pipeline, trigger))
+    return found
+
+
+def _constrained(pattern: str, value: Any) -> bool:
+    try:
+        return value is not None and re.fullmatch(pattern, str(value)) is not None
+    except re.error:
+        return False

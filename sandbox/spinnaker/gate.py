@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,12 +15,15 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
-from sandbox.spinnaker.model import Execution, Store, without_details
+from sandbox.spinnaker.model import COMPLETE, Execution, Store, without_details
 from sandbox.spinnaker.orca import Orca, Pipelines
 from sandbox.spinnaker.switches import Switches
 
 # Gate answers these whoever asks, and they are what the sandbox itself looks at.
-ALWAYS_OPEN = ("/health", "/login")
+ALWAYS_OPEN = ("/", "/health", "/login", "/auth/user")
+
+
+USER = "sandbox"
 
 
 class GateError(Exception):
@@ -43,9 +47,27 @@ class Gate:
     def execution(self, execution_id: str) -> Execution:
         """The execution; raises GateError 404."""
         found = self.store.executions.get(execution_id)
-        if found is None:
+        if found is None or not self.visible(found):
             raise GateError(404, f"Pipeline not found (id: {execution_id})")
         return found
+
+    def visible(self, execution: Execution) -> bool:
+        """Whether an execution is still there; orca's clean-up takes only those that have ended."""
+        return not (self.switches.cleanup_404 and execution["status"] in COMPLETE)
+
+    def newest_first(self) -> list[Execution]:
+        """All executions that are still there, the latest built first."""
+        return [each for each in self.store.newest_first() if self.visible(each)]
+
+    def knows(self, request: Request) -> bool:
+        """Whether the caller brings the token that is asked for, in any of the ways that Gate takes one."""
+        token, given = self.switches.require_token, request.headers.get("Authorization", "")
+        basic = base64.b64encode(f"{USER}:{token}".encode()).decode()
+        return (
+            not token
+            or request.headers.get("X-Spinnaker-Token") == token
+            or given in (f"Bearer {token}", f"Basic {basic}")
+        )
 
     async def aclose(self) -> None:
         """Forgets what was promised."""
@@ -79,13 +101,24 @@ def install(app: FastAPI, gate: Gate) -> None:
 
     @app.middleware("http")
     async def trouble(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        path = request.url.path
-        if not path.startswith("/sandbox") and path not in ALWAYS_OPEN:
-            if gate.switches.redirect_login:
-                return RedirectResponse("/login", 302)
-            if gate.switches.spend("unavailable"):
-                return _spring(503, "switched off")
-        return await call_next(request)
+        path, switches = request.url.path, gate.switches
+        if path.startswith("/sandbox") or path in ALWAYS_OPEN:
+            return await call_next(request)
+        # Webhooks are open to everybody by default (reference spinnaker.md, 4).
+        if switches.redirect_login or not (path.startswith("/webhooks/") or gate.knows(request)):
+            return RedirectResponse("/login", 302)
+        await asyncio.sleep(switches.slow_s)
+        if switches.spend("unavailable"):
+            return _spring(503, "switched off")
+        answer = await call_next(request)
+        return await _cut(answer) if switches.spend("truncated") else answer
+
+
+async def _cut(answer: Response) -> Response:
+    """The first half of an answer, as a proxy hands it on whose connection broke."""
+    parts = [part async for part in answer.body_iterator]  # type: ignore[attr-defined]
+    content = b"".join(parts)
+    return Response(content[: len(content) // 2], answer.status_code, media_type="application/json")
 
 
 async def _error_answer(request: Request, error: Exception) -> JSONResponse:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse, Response
 
-from sandbox.spinnaker.gate import Behind, Gate, GateError
-from sandbox.spinnaker.model import now_ms, ulid
-
-APPEARS_AFTER_SECONDS = 1.0
-USER = "sandbox"
+from sandbox.spinnaker import echo
+from sandbox.spinnaker.gate import USER, Behind, Gate, GateError
+from sandbox.spinnaker.model import Execution, now_ms, ulid
 
 routes = APIRouter()
 Json = Annotated[dict[str, Any], Body()]
@@ -24,6 +23,18 @@ async def cancel(execution_id: str, gate: Behind, reason: str = "", force: bool 
     """Answers before the execution has ended. ``force`` is Gate's, and makes no difference here."""
     gate.orca.cancel(gate.execution(execution_id), USER, reason)
     return Response(status_code=200)
+
+
+@routes.put("/pipelines/{execution_id}/pause")
+async def pause(execution_id: str, gate: Behind) -> Response:
+    """Only from RUNNING; anything else is an IllegalStateException of orca."""
+    return _changed(gate.orca.pause, gate.execution(execution_id))
+
+
+@routes.put("/pipelines/{execution_id}/resume")
+async def resume(execution_id: str, gate: Behind) -> Response:
+    """Only from PAUSED."""
+    return _changed(gate.orca.resume, gate.execution(execution_id))
 
 
 @routes.patch("/pipelines/{execution_id}/stages/{stage_id}")
@@ -45,7 +56,7 @@ async def patch(execution_id: str, stage_id: str, body: Json, gate: Behind) -> J
 async def restart(execution_id: str, stage_id: str, body: Json, gate: Behind) -> JSONResponse:
     """Runs a stage again; silently nothing for one that can't be. The body must be JSON and says nothing."""
     execution = gate.execution(execution_id)
-    gate.orca.restart(execution, stage_id)
+    gate.orca.restart(execution, stage_id, USER)
     return JSONResponse(execution)
 
 
@@ -80,8 +91,26 @@ async def start(application: str, name_or_id: str, body: Json, gate: Behind) -> 
     return JSONResponse({"ref": f"/pipelines/{execution['id']}"}, 202)
 
 
+@routes.post("/webhooks/{kind}/{source}")
+async def webhook(kind: str, source: str, body: Json, gate: Behind) -> JSONResponse:
+    """Says that the event was processed, whatever it started."""
+    started = echo.webhook_started_by(source, kind, body, gate.pipelines.all())
+    for pipeline, trigger in started:
+        gate.orca.start(pipeline, trigger)
+    event_id = started[0][1]["eventId"] if started else str(uuid.uuid4())
+    return JSONResponse({"eventProcessed": True, "eventId": event_id})
+
+
+def _changed(change: Callable[[Execution, str], None], execution: Execution) -> Response:
+    try:
+        change(execution, USER)
+    except ValueError as error:
+        raise GateError(500, str(error)) from error
+    return Response(status_code=200)
+
+
 async def _appear(gate: Gate, application: str, name_or_id: str, trigger: dict[str, Any]) -> None:
-    await asyncio.sleep(APPEARS_AFTER_SECONDS)
+    await asyncio.sleep(gate.switches.appears_after_s)
     pipeline = gate.pipelines.find(application, name_or_id)
     if pipeline is not None and not pipeline.get("disabled"):
         gate.orca.start(pipeline, trigger, trigger["executionId"])

@@ -51,6 +51,7 @@ async def search(application: str, gate: Behind, wanted: Annotated[Wanted, Query
         found = page(
             _candidates(gate, application, wanted),
             lambda execution: wanted.accepts(execution, subset), wanted.start, wanted.size,
+            gate.switches.search_paging_defect,
         )  # fmt: skip
     except BadSearch as error:
         raise GateError(error.status, str(error)) from error
@@ -62,7 +63,7 @@ def _candidates(gate: Gate, application: str, wanted: Wanted) -> list[Execution]
     known = gate.pipelines.all() if application == "*" else gate.pipelines.of(application)
     ids = {pipeline["id"] for pipeline in known if wanted.pipeline_name in ("", pipeline["name"])}
     found = [
-        each for each in gate.store.newest_first()
+        each for each in gate.newest_first()
         if each["pipelineConfigId"] in ids and wanted.since <= each["buildTime"] <= wanted.until
     ]  # fmt: skip
     return found[::-1] if wanted.reverse else found

@@ -46,6 +46,9 @@ class DockerMonitor:
 
     async def cycle(self) -> None:
         """One look at all tags of the registry."""
+        if self._switches.empty_cache:
+            self._switches.empty_cache = False
+            self._seen = set()
         tags = await self._tags()
         new = [(repository, tag) for repository, tag in tags if f"{ACCOUNT}:{repository}:{tag}" not in self._seen]
         if not new:
@@ -57,8 +60,8 @@ class DockerMonitor:
         fire = bool(self._seen)
         self._seen |= {f"{ACCOUNT}:{repository}:{tag}" for repository, tag in new}
         self._store.put("igor.seen", sorted(self._seen))
-        if not fire:
-            log.info("first look at %s: %d tags indexed, none fired", ACCOUNT, len(new))
+        if not fire or self._switches.tag_seen_before:
+            log.info("%d tags of %s indexed, none fired", len(new), ACCOUNT)
             return
         for repository, tag in new:
             await self._fire(repository, tag)

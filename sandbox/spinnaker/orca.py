@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sandbox.spinnaker.artifacts import UnmatchedArtifact, resolved
 from sandbox.spinnaker.model import COMPLETE, Execution, Stage, Store, final_status, new_execution, now_ms
 from sandbox.spinnaker.stages import StageRunner
+from sandbox.spinnaker.switches import Switches
 
 log = logging.getLogger("orca")
 SHUTDOWN = "shutdown"
+SOMEBODY = "somebody"
 SUPERSEDED = (
     "This execution was queued but then canceled because a newer queued execution superceded it. This pipeline is"
     " configured to automatically cancel waiting executions when a new execution is queued."
@@ -48,32 +51,45 @@ class Pipelines:
 class Orca:
     """All executions; one asyncio task per running one."""
 
-    def __init__(self, store: Store, pipelines: Pipelines, stages: StageRunner) -> None:
+    def __init__(self, store: Store, stages: StageRunner, switches: Switches) -> None:
         self._store = store
-        self._pipelines = pipelines
         self._stages = stages
+        self._switches = switches
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._unpaused: dict[str, asyncio.Event] = {}
 
     def start(self, pipeline: dict[str, Any], trigger: dict[str, Any], execution_id: str | None = None) -> Execution:
         """Creates an execution and starts or queues it.
 
-        An execution with the same ``correlationId`` is returned instead (reference spinnaker.md, 1.5).
+        An execution with the same ``correlationId`` that has not ended is returned instead (reference spinnaker.md,
+        1.5; SqlExecutionRepository treats one that has ended as not found). An expected artifact that is missing ends
+        the execution before its first stage.
         """
         correlation = trigger.get("correlationId")
         for known in self._store.executions.values():
-            if correlation and known["trigger"].get("correlationId") == correlation:
+            same = correlation and known["trigger"].get("correlationId") == correlation
+            if same and known["status"] not in COMPLETE:
                 return known
         execution = new_execution(pipeline, trigger, execution_id)
         self._store.save(execution)
-        self._begin_or_queue(execution)
+        try:
+            execution["trigger"] = {**trigger, "resolvedExpectedArtifacts": resolved(pipeline, trigger)}
+        except UnmatchedArtifact as error:
+            execution.update(canceledBy="system", cancellationReason=f"Failed on startup: {error}")
+            self._finish(execution, "TERMINAL")
+            return execution
+        if trigger.get("type") != "manual" and self._switches.spend("superseded"):
+            self.cancel(execution, "spinnaker", SUPERSEDED)
+        else:
+            self._begin_or_queue(execution)
         return execution
 
     def resume_after_restart(self) -> None:
         """What was running goes on with the stages that had not ended, as with orca's queue; what was queued begins."""
         for execution in list(self._store.executions.values()):
-            if execution["status"] == "RUNNING":
+            if execution["status"] in ("RUNNING", "PAUSED"):
                 self._reset(stage for stage in execution["stages"] if stage["status"] == "RUNNING")
-                self._begin(execution)
+                self._begin(execution, execution["status"])
                 if execution["canceled"]:
                     self.cancel(execution, execution["canceledBy"], execution["cancellationReason"])
         for execution in list(self._store.executions.values()):
@@ -92,22 +108,50 @@ class Orca:
         self._store.save(execution)
         task.cancel()
 
-    def restart(self, execution: Execution, stage_id: str) -> None:
+    def pause(self, execution: Execution, user: str) -> None:
+        """Begins no further stage until it is resumed; raises ValueError for an execution that does not run."""
+        self._require(execution, "RUNNING", "pause")
+        paused = {"pausedBy": user, "pauseTime": now_ms(), "resumedBy": None, "resumeTime": None}
+        execution.update(status="PAUSED", paused=paused)
+        self._unpaused[execution["id"]].clear()
+        self._store.save(execution)
+
+    def resume(self, execution: Execution, user: str) -> None:
+        """Goes on; raises ValueError for an execution that is not paused."""
+        self._require(execution, "PAUSED", "resume")
+        execution["paused"].update(resumedBy=user, resumeTime=now_ms())
+        execution["status"] = "RUNNING"
+        self._unpaused[execution["id"]].set()
+        self._store.save(execution)
+
+    @staticmethod
+    def _require(execution: Execution, status: str, verb: str) -> None:
+        if execution["status"] != status:
+            raise ValueError(
+                f"Unable to {verb} pipeline that is not {status} (executionId: {execution['id']},"
+                f" currentStatus: {execution['status']})"
+            )
+
+    def restart(self, execution: Execution, stage_id: str, user: str) -> None:
         """Runs a stage and what comes after it again; silently nothing for a stage that has not ended."""
         stage = next((s for s in execution["stages"] if s["id"] == stage_id), None)
         if stage is None or stage["status"] not in {*COMPLETE, "NOT_STARTED"} or execution["id"] in self._running:
             return
-        again = {stage["refId"]}
-        for later in execution["stages"]:
-            if again & set(later["requisiteStageRefIds"]):
-                again.add(later["refId"])
+        stage["context"]["restartDetails"] = {
+            "restartedBy": user, "restartTime": now_ms(), "previousException": stage["context"].get("exception"),
+        }  # fmt: skip
+        again = _with_what_follows(execution, stage["refId"])
         self._reset(each for each in execution["stages"] if each["refId"] in again)
+        for each in execution["stages"]:
+            if each["refId"] in again and each["type"] == "manualJudgment":  # it is asked again
+                each["context"].pop("judgmentStatus", None)
+                each["context"].pop("lastModifiedBy", None)
         execution.update(status="NOT_STARTED", endTime=None, canceled=False, canceledBy=None, cancellationReason=None)
         self._begin_or_queue(execution)
 
     def delete(self, execution: Execution) -> bool:
         """Forgets an execution; False while it runs."""
-        if execution["status"] == "RUNNING":
+        if execution["id"] in self._running:
             return False
         self._store.delete(execution["id"])
         return True
@@ -133,9 +177,12 @@ class Orca:
             return
         self._begin(execution)
 
-    def _begin(self, execution: Execution) -> None:
-        execution.update(status="RUNNING", startTime=execution["startTime"] or now_ms())
+    def _begin(self, execution: Execution, status: str = "RUNNING") -> None:
+        execution.update(status=status, startTime=execution["startTime"] or now_ms())
         self._store.save(execution)
+        unpaused = self._unpaused[execution["id"]] = asyncio.Event()
+        if status != "PAUSED":
+            unpaused.set()
         self._running[execution["id"]] = asyncio.create_task(self._run(execution))
 
     @staticmethod
@@ -167,6 +214,7 @@ class Orca:
         running: set[asyncio.Task[None]] = set()
         try:
             while not any(stage["status"] == "TERMINAL" for stage in execution["stages"]):
+                await self._unpaused[execution["id"]].wait()
                 for stage in execution["stages"]:
                     if _is_ready(execution, stage):
                         stage["status"] = "RUNNING"
@@ -196,6 +244,7 @@ class Orca:
 
     def _finish(self, execution: Execution, status: str) -> None:
         self._running.pop(execution["id"], None)
+        self._unpaused.pop(execution["id"], None)
         for stage in execution["stages"]:
             if stage["status"] == "RUNNING":
                 stage.update(status="CANCELED", endTime=now_ms())
@@ -205,6 +254,10 @@ class Orca:
         if waiting and execution["limitConcurrent"]:
             keep = execution["keepWaitingPipelines"]
             self._begin_or_queue((min if keep else max)(waiting, key=lambda other: str(other["id"])))
+        if status == "TERMINAL" and self._switches.spend("restart_after_terminal"):
+            failed = next((stage for stage in execution["stages"] if stage["status"] == "TERMINAL"), None)
+            if failed is not None:
+                asyncio.get_running_loop().call_later(1, self.restart, execution, failed["id"], SOMEBODY)
 
 
 def _is_ready(execution: Execution, stage: Stage) -> bool:
@@ -212,3 +265,12 @@ def _is_ready(execution: Execution, stage: Stage) -> bool:
         return False
     before = {other["refId"]: other["status"] for other in execution["stages"]}
     return all(before.get(ref) in ("SUCCEEDED", "SKIPPED", "FAILED_CONTINUE") for ref in stage["requisiteStageRefIds"])
+
+
+def _with_what_follows(execution: Execution, ref_id: str) -> set[str]:
+    """The stage and every stage that needs it, directly or not, in whatever order the pipeline lists them."""
+    found, before = {ref_id}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {stage["refId"] for stage in execution["stages"] if found & set(stage["requisiteStageRefIds"])}
+    return found

@@ -23,6 +23,7 @@ from sandbox.spinnaker.images import ImageError, Images
 from sandbox.spinnaker.model import Store, now_ms, ulid
 
 log = logging.getLogger("production")
+DRAIN_SECONDS = 10.0
 # What concerns one connection only; and the proxy's client has undone the encoding of what it hands on.
 _HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length", "content-encoding"}
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -37,6 +38,7 @@ class Production:
         self._logs = state / "servers"
         self._serving: dict[str, Container] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self.deployed: dict[str, dict[str, Any]] = store.get("production", {})
 
     async def restore(self) -> None:
@@ -63,7 +65,9 @@ class Production:
             current, server = self._current(application), self.server(application)
             if current and server and server.alive() and current.items() >= version.items():
                 return  # the stand-in ended between the switch and the end of the stage, which runs again
-            await self._switch(application, version, former=current)
+            # The same image once more is no new version: a rollback must still lead to another one.
+            again = current is not None and current["digest"] == digest
+            await self._switch(application, version, self.deployed[application]["former"] if again else current)
 
     async def rollback(self, application: str) -> dict[str, Any]:
         """Brings the former version back and returns it; raises ContainerError when there is none."""
@@ -78,9 +82,17 @@ class Production:
         """The server that gets the traffic now."""
         return self._serving.get(application)
 
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What is deployed for each application, and whether its server runs."""
+        servers = {name: self.server(name) for name in self.deployed}
+        return {
+            name: {**version, "running": bool((server := servers[name]) and server.alive())}
+            for name, version in self.deployed.items()
+        }
+
     async def aclose(self) -> None:
         """Ends every server."""
-        await asyncio.gather(*(container.stop() for container in self._serving.values()))
+        await asyncio.gather(*(container.stop() for container in self._serving.values()), *self._ending)
 
     def _one_at_a_time(self, application: str) -> asyncio.Lock:
         return self._locks.setdefault(application, asyncio.Lock())
@@ -95,7 +107,10 @@ class Production:
         self.deployed[application] = {**version, "since": now_ms(), "former": former}
         self._store.put("production", self.deployed)
         if before is not None:
-            await asyncio.shield(before.stop())  # an execution that is cancelled now must not leave it running
+            ending = asyncio.create_task(_end(before))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            await asyncio.shield(ending)  # an execution that is cancelled now must not leave it running
 
     async def _run(self, application: str, version: dict[str, Any]) -> Container:
         image = await asyncio.to_thread(self._images.pull, version["repository"], version["digest"])
@@ -104,6 +119,13 @@ class Production:
         container = Container(image, log_file)
         await container.start()
         return container
+
+
+async def _end(container: Container) -> None:
+    """Ends a server that gets no traffic any more, once it has answered what it was asked."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(container.idle.wait(), DRAIN_SECONDS)
+    await container.stop()
 
 
 def proxy(production: Production) -> Starlette:
@@ -122,10 +144,11 @@ def proxy(production: Production) -> Starlette:
             return JSONResponse({"error": f"nothing is deployed for {application}"}, 404)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP}
         try:
-            answer = await client.request(
-                request.method, f"http://127.0.0.1:{container.port}/{path}", params=request.query_params,
-                content=await request.body(), headers=headers, follow_redirects=False,
-            )  # fmt: skip
+            with container.asked():
+                answer = await client.request(
+                    request.method, f"http://127.0.0.1:{container.port}/{path}", params=request.query_params,
+                    content=await request.body(), headers=headers, follow_redirects=False,
+                )  # fmt: skip
         except httpx.TransportError as error:
             return JSONResponse({"error": f"the server of {application} does not answer: {error}"}, 502)
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP}

@@ -59,13 +59,17 @@ def _java_matches(pattern: str, text: str) -> bool:
         return False
 
 
-def page(newest_first: Sequence[Execution], wanted: Any, start: int, size: int) -> list[Execution]:
-    """Orca's loop: it stops scanning once it has ``size`` matches and then applies ``start`` to that short list."""
+def page(newest_first: Sequence[Execution], wanted: Any, start: int, size: int, defect: bool = True) -> list[Execution]:
+    """Orca's loop: it stops scanning once it has ``size`` matches and then applies ``start`` to that short list.
+
+    Without the ``defect`` it scans as far as the page needs.
+    """
     if size <= 0 or start < 0:
         raise BadSearch("size must be positive and startIndex not negative", 400)
     found: list[Execution] = []
     step, position = 2 * size, 0
-    while len(found) < size and position < len(newest_first):
+    enough = size if defect else start + size
+    while len(found) < enough and position < len(newest_first):
         found += [execution for execution in newest_first[position : position + step] if wanted(execution)]
         position += step
     return found[start : start + size]

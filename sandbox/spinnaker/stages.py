@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,24 +34,38 @@ class StageRunner:
         self.known: dict[str, Callable[[Execution, Stage], Awaitable[str]]] = {
             "wait": self._wait,
             "kayentaCanary": self._canary,
+            "canary": self._canary,
             "manualJudgment": self._judgment,
             "deployManifest": self._deploy,
             "undoRolloutManifest": self._rollback,
+            "rollback": self._rollback,
         }
 
     async def run(self, execution: Execution, stage: Stage) -> str:
         """Runs the stage to its end and returns its status; its own failures become its exception details."""
         work = self.known.get(stage["type"])
         try:
+            if _switched_off(stage):
+                return "SKIPPED"
             if work is None:
                 raise StageFailed(f"the sandbox has no stage of type {stage['type']}; it has {', '.join(self.known)}")
-            return await work(execution, stage)
+            milliseconds = stage["context"].get("stageTimeoutMs")
+            async with asyncio.timeout(milliseconds / 1000 if milliseconds else None) as limit:
+                return await work(execution, stage)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return self._failed(stage, StageFailed(f"{stage['name']} took longer than {milliseconds} ms"))
         except (StageFailed, ContainerError, ImageError) as error:
-            stage["context"]["exception"] = {
-                "timestamp": now_ms(), "exceptionType": type(error).__name__, "shouldRetry": False,
-                "details": {"error": str(error), "errors": [str(error)]},
-            }  # fmt: skip
-            return failure_status(stage)
+            return self._failed(stage, error)
+
+    @staticmethod
+    def _failed(stage: Stage, error: Exception) -> str:
+        stage["context"]["exception"] = {
+            "timestamp": now_ms(), "exceptionType": type(error).__name__, "shouldRetry": False,
+            "details": {"error": str(error), "errors": [str(error)]},
+        }  # fmt: skip
+        return failure_status(stage)
 
     async def _wait(self, execution: Execution, stage: Stage) -> str:
         await asyncio.sleep(float(stage["context"].get("waitTime", 1)))
@@ -61,7 +76,7 @@ class StageRunner:
         await self._production.deploy(execution["application"], repository, tag, digest, execution["id"])
         artifact = {
             "type": "docker/image",
-            "name": reference.rpartition(":")[0],
+            "name": reference.partition("@")[0] if "@" in reference else reference.rpartition(":")[0],
             "version": tag,
             "reference": reference,
         }
@@ -113,18 +128,35 @@ class StageRunner:
 
     async def _image(self, execution: Execution) -> tuple[str, str, str, str]:
         """Repository, tag, digest and reference of the image that the trigger brought."""
-        for artifact in execution["trigger"].get("artifacts", []):
-            if artifact.get("type") == "docker/image":
-                reference = str(artifact["reference"])
-                break
-        else:
-            raise StageFailed("the trigger brought no image: no artifact of type docker/image")
+        artifact = _image_artifact(execution["trigger"])
+        reference = str(artifact["reference"])
         path = reference.partition("/")[2]
         if "@" in path:
             repository, _, digest = path.partition("@")
             return repository, str(artifact.get("version") or digest[7:19]), digest, reference
         repository, _, tag = path.rpartition(":")
         return repository, tag, await asyncio.to_thread(self._images.digest, repository, tag), reference
+
+
+def _image_artifact(trigger: dict[str, Any]) -> dict[str, Any]:
+    """The image that a trigger brought, bound or not.
+
+    A person who starts a docker-triggered pipeline again brings repository and tag only (reference spinnaker.md, 1.4).
+    """
+    bound = [each["boundArtifact"] for each in trigger.get("resolvedExpectedArtifacts") or []]
+    for artifact in (*bound, *(trigger.get("artifacts") or [])):
+        if artifact.get("type") == "docker/image":
+            return dict(artifact)
+    if trigger.get("repository") and trigger.get("tag"):
+        name = f"{trigger.get('registry') or 'registry'}/{trigger['repository']}"
+        return {"type": "docker/image", "version": trigger["tag"], "reference": f"{name}:{trigger['tag']}"}
+    raise StageFailed("the trigger brought no image: no artifact of type docker/image")
+
+
+def _switched_off(stage: Stage) -> bool:
+    """A stage whose condition is the plain word false; other expressions are not evaluated here and count as true."""
+    expression = str((stage["context"].get("stageEnabled") or {}).get("expression", "true"))
+    return expression.strip("${} ").lower() == "false"
 
 
 def failure_status(stage: Stage) -> str:
@@ -144,15 +176,16 @@ def _verdict(score: float) -> str:
 async def _score(context: dict[str, Any], baseline: Container, canary: Container) -> float:
     """Percentage of the configured requests that both servers answer alike.
 
-    Two numbers are alike when they differ by at most ``toleratedDifference`` of the larger one. A request that the
-    server of today can't answer is passed by any answer.
+    Two numbers are alike when they differ by at most ``toleratedDifference`` of the larger one, or by at most
+    ``toleratedAbsolute``, which is for numbers around zero. A request that the server of today can't answer
+    is passed by any answer.
     """
     requests, path = context.get("requests", []), context.get("path", "/predict")
-    limit = float(context.get("toleratedDifference", 0.5))
+    limits = float(context.get("toleratedDifference", 0.5)), float(context.get("toleratedAbsolute", 0.0))
     alike = 0
     for body in requests:
         expected, got = await asyncio.gather(_numbers(baseline, path, body), _numbers(canary, path, body))
-        alike += got is not None and (expected is None or _close(expected, got, limit))
+        alike += got is not None and (expected is None or _close(expected, got, *limits))
     return round(100 * alike / len(requests), 1) if requests else 100.0
 
 
@@ -165,7 +198,7 @@ async def _numbers(server: Container, path: str, body: Any) -> list[float] | Non
         return None
 
 
-def _close(expected: list[float], got: list[float], limit: float) -> bool:
+def _close(expected: list[float], got: list[float], relative: float, absolute: float) -> bool:
     if len(expected) != len(got):
         return False
-    return all(abs(a - b) <= limit * max(abs(a), abs(b), 1.0) for a, b in zip(expected, got, strict=True))
+    return all(math.isclose(a, b, rel_tol=relative, abs_tol=absolute) for a, b in zip(expected, got, strict=True))

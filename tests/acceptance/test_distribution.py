@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,10 @@ UV = REPOSITORY / ".sandbox" / "uv" / "bin" / "uv"
 BASE_ROOMS = ("errors", "manifest", "clients", "remote", "systems", "cli")
 
 
-def run(*command: object, **environment: str) -> str:
+def run(*command: object, cwd: Path = REPOSITORY, **environment: str) -> str:
     cleared = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "AIRFLOW"))}
     ran = subprocess.run(
-        [str(word) for word in command], cwd=REPOSITORY, capture_output=True, text=True, timeout=600,
+        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, timeout=600,
         env={**cleared, **environment}, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, f"{command}\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}"
@@ -68,10 +69,17 @@ def test_the_provider_beside_a_current_kubernetes_provider(wheel: Path, tmp_path
     assert "mlfleet" in run(binaries / "airflow", "plugins", "--output", "plain", **home)
     installed = run(UV, "pip", "freeze", "--python", binaries / "python")
     assert not {"kfp", "polyaxon"} & {line.split("==")[0] for line in installed.splitlines()}
+    # Away from this clone, whose plugins folder would be found first: the wheel is what is tested.
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(REPOSITORY / "tests", elsewhere / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "sandbox", elsewhere / "sandbox", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "include", elsewhere / "include", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", elsewhere)
     tests = [f"tests/unit/{room}" for room in ("operators", "triggers", "sensors", "hooks")]
-    # The wheel is what is tested: the plugins folder of this clone must not be found first.
-    summary = run(binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=.", *tests)
-    assert " passed" in summary
+    told = run(binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, cwd=elsewhere)
+    assert " passed" in told
+    where = run(binaries / "python", "-c", "import mlfleet; print(mlfleet.__file__)", cwd=elsewhere)
+    assert "site-packages" in where
 
 
 def test_requirements_resolve_for_every_python() -> None:

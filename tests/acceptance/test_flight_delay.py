@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import World, wait_for
+from tests.support.world import World, wait_for
 
 PROJECT = "flight-delay"
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sandbox.demo import real_item
-from tests.acceptance.conftest import World, wait_for
+from tests.support.world import World, wait_for
 
 PROJECT = "price-suggestion"
 

@@ -133,9 +133,11 @@ def test_a_finished_execution_runs_again_when_a_stage_is_restarted(spinnaker: Sp
     execution = spinnaker.begin(APP, "judged")
     judge(spinnaker, execution, judgmentStatus="stop")
     ended = spinnaker.wait(execution)
-    spinnaker.http.patch(f"/pipelines/{execution}/stages/{ended['stages'][0]['id']}", json={"judgmentStatus": ""})
     path = f"/pipelines/{execution}/stages/{ended['stages'][0]['id']}/restart"
-    assert spinnaker.http.put(path, json={}).json()["status"] == "RUNNING"
+    again = spinnaker.http.put(path, json={}).json()
+    assert again["status"] == "RUNNING"
+    assert "judgmentStatus" not in again["stages"][0]["context"]  # it is asked again
+    assert again["stages"][0]["context"]["restartDetails"]["restartedBy"] == "sandbox"
     judge(spinnaker, execution, judgmentStatus="continue")
     assert spinnaker.wait(execution)["status"] == "SUCCEEDED"
 
@@ -168,9 +170,12 @@ def test_v2_promises_executions_that_never_come(spinnaker: Spinnaker) -> None:
 
 
 def test_the_same_correlation_id_gives_the_same_execution(spinnaker: Spinnaker) -> None:
-    first = spinnaker.begin(APP, "quick", correlationId="airflow:1")
+    first = spinnaker.begin(APP, "slow", correlationId="airflow:1")
     assert spinnaker.begin(APP, "quick", correlationId="airflow:1") == first
     assert spinnaker.begin(APP, "quick", correlationId="airflow:2") != first
+    spinnaker.http.put(f"/pipelines/{first}/cancel")
+    spinnaker.wait(first)
+    assert spinnaker.begin(APP, "quick", correlationId="airflow:1") != first  # one that has ended counts as not found
 
 
 # Searching and reading

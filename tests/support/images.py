@@ -23,7 +23,7 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 # A model server that also tells what it sees of the world. `factor` is its model.
 SERVER = """
-import json, os
+import json, os, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/predict":
+            time.sleep(SPEC.get("delay", 0))
             self.answer(200, {"predictions": [item * SPEC["factor"] for item in body["items"]], "spec": SPEC})
         elif self.path == "/write":
             try:
@@ -148,7 +149,7 @@ def push(registry: str, repository: str, layers: Sequence[bytes], config: Mappin
 
 
 def push_model(registry: str, repository: str, *tags: str, **spec: Any) -> Pushed:
-    """A server on the real base whose model is `spec` (factor, health, exit)."""
+    """A server on the real base whose model is `spec` (factor, health, exit, delay in seconds)."""
     files = {"app/serve.py": SERVER, "app/spec.json": json.dumps({"factor": 1.0, **spec})}
     config = {"Cmd": ["/usr/bin/python3", "-S", "serve.py"], "WorkingDir": "/app", "Env": ["GREETING=a=b"]}
     return push(registry, repository, [base_layer(), layer(files)], config, *tags)

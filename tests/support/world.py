@@ -49,8 +49,7 @@ class World:
     def logs_of_failures(self, dag_id: str, run_id: str) -> str:
         failed = [task for task in self.airflow.task_instances(dag_id, run_id) if task["state"] == "failed"]
         return "\n".join(
-            f"--- {task['task_id']}\n{self.airflow.log(dag_id, run_id, task['task_id'], task['try_number'])[-3000:]}"
-            for task in failed
+            f"--- {task['task_id']}\n{self.airflow.log(dag_id, run_id, task['task_id'])[-3000:]}" for task in failed
         )
 
 

@@ -1,0 +1,41 @@
+"""The triggerer is killed while jobs run: nothing is stopped, nothing is submitted twice, the run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import httpx
+
+from sandbox.settings import REPOSITORY
+from tests.support.processes import SERVICES_PYTHON
+from tests.support.world import World, wait_for
+
+PROJECT = "flight-delay"
+
+
+def pid_of(world: World, service: str) -> int:
+    """The process that the sandbox's supervisor started for a service."""
+    script = (
+        "import sys; from sandbox.bring_up import Sandbox; from sandbox.settings import Settings\n"
+        "box = Sandbox(Settings.from_environment(), with_airflow=True)\n"
+        "print(next(s.pid for s in box.supervisor.status(box.services()) if s.service.name == sys.argv[1]))"
+    )
+    ran = subprocess.run([str(SERVICES_PYTHON), "-c", script, service], cwd=REPOSITORY, env=world.environment,
+                         capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
+    return int(ran.stdout)
+
+
+def test_a_killed_triggerer_loses_and_doubles_nothing(world: World) -> None:
+    world.wait_for_dag(PROJECT)
+    world.airflow.unpause(PROJECT)
+    (run, *_) = wait_for(lambda: world.airflow.runs(PROJECT), 60, lambda: "a scheduled run")
+    run_id = run["dag_run_id"]
+    wait_for(lambda: world.states(PROJECT, run_id)["default.polyaxon"] == "deferred", 120, lambda: "polyaxon waits")
+    os.kill(pid_of(world, "airflow-triggerer"), signal.SIGKILL)
+    assert world.wait_for_run(PROJECT, run_id) == "success", world.logs_of_failures(PROJECT, run_id)
+    runs = httpx.get(f"{world.settings.url('polyaxon')}/api/v1/default/{PROJECT}/runs", timeout=10).json()["results"]
+    assert [each["status"] for each in runs] == ["succeeded"]
+    tries = {task["task_id"]: task["try_number"] for task in world.airflow.task_instances(PROJECT, run_id)}
+    assert tries["default.polyaxon"] == 1

@@ -1,0 +1,212 @@
+"""Pipelines that the KFP sandbox is tried with. A file of its own: the SDK reads a component's source from it.
+
+Annotations must be real here: the SDK reads those of components too.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl
+from kfp.dsl import Input, Metrics, Model, Output, PipelineTaskFinalStatus
+
+IMAGE = "python:3.11"  # named, because the SDK warns about its default
+
+
+def component(function: Callable[..., Any]) -> Any:
+    """A component that needs no pip: the SDK that is there is used."""
+    return dsl.component(function, base_image=IMAGE, install_kfp_package=False)
+
+
+@component
+def add(a: int, b: int = 2) -> int:
+    return a + b
+
+
+@dsl.component(base_image=IMAGE)
+def describe(model: Input[Model], message: str) -> str:
+    """With the pip line, as components are by default."""
+    return f"{message}: {open(model.path).read()} of {model.metadata['rows']}"
+
+
+@component
+def make_model(rows: int, settings: dict, model: Output[Model], metrics: Output[Metrics]):  # type: ignore[type-arg]
+    import pathlib
+
+    model.metadata["rows"] = str(rows)
+    metrics.log_metric("mae", settings["mae"])
+    pathlib.Path(model.path).write_text("weights")
+
+
+@dsl.pipeline(name="values")
+def values(rows: int = 3, name: str = "n", settings: dict = {"mae": 1.5}):  # type: ignore[type-arg]  # noqa: B006
+    total = add(a=add(a=rows).output, b=10)
+    made = make_model(rows=total.output, settings=settings)
+    describe(model=made.outputs["model"], message=f"hi {name} {rows}").set_env_variable("A", "b")
+
+
+@component
+def toss(face: str) -> str:
+    return face
+
+
+@dsl.pipeline(name="branches")
+def branches(face: str = "heads", rows: int = 3):
+    coin = toss(face=face)
+    with dsl.If(coin.output == "heads"):
+        one = add(a=1)
+        with dsl.If(rows > 2):
+            add(a=100)
+    with dsl.Elif(coin.output == "tails"):
+        two = add(a=2)
+    with dsl.Else():
+        three = add(a=3)
+    add(a=dsl.OneOf(one.output, two.output, three.output), b=1000)
+
+
+@component
+def fall(why: str):
+    print("about to fall")
+    raise RuntimeError(why)
+
+
+@component
+def note_status(status: PipelineTaskFinalStatus, folder: str):
+    import json
+    import pathlib
+
+    told = json.dumps({"state": status.state, "error": status.error_message})
+    pathlib.Path(folder, "status.json").write_text(told)
+
+
+@dsl.pipeline(name="guarded")
+def guarded(folder: str):
+    with dsl.ExitHandler(note_status(folder=folder)):
+        fell = fall(why="the ice is thin")
+        add(a=1).after(fell)
+
+
+@component
+def meet(folder: str, me: str, other: str):
+    import pathlib
+    import time
+
+    (pathlib.Path(folder) / me).touch()
+    deadline = time.monotonic() + 20
+    while not (pathlib.Path(folder) / other).exists():
+        assert time.monotonic() < deadline, f"{other} never came"
+        time.sleep(0.05)
+
+
+@dsl.pipeline(name="meeting")
+def meeting(folder: str):
+    meet(folder=folder, me="a", other="b")
+    meet(folder=folder, me="b", other="a")
+
+
+@component
+def tally(folder: str, name: str, needed: int = 1) -> int:
+    """Counts its executions in a file, and fails before the count that is needed."""
+    import pathlib
+
+    file = pathlib.Path(folder) / name
+    count = len(file.read_text()) + 1 if file.exists() else 1
+    file.write_text("x" * count)
+    print(f"execution {count} of {name}")
+    assert count >= needed, f"execution {count} is not enough"
+    return count
+
+
+@dsl.pipeline(name="attempts")
+def attempts(folder: str, needed: int):
+    tally(folder=folder, name="count", needed=needed).set_retry(2)
+
+
+@dsl.pipeline(name="resumable")
+def resumable(folder: str):
+    first = tally(folder=folder, name="first")
+    second = tally(folder=folder, name="second", needed=2).after(first)
+    tally(folder=folder, name="third").after(second)
+
+
+@dsl.pipeline(name="counted")
+def counted(folder: str):
+    tally(folder=folder, name="cached")
+    tally(folder=folder, name="fresh").set_caching_options(False)
+
+
+@dsl.pipeline(name="other-name")
+def counted_elsewhere(folder: str):
+    tally(folder=folder, name="cached")
+
+
+@dsl.pipeline(name="inner")
+def inner(n: int) -> int:
+    return add(a=n).output  # type: ignore[no-any-return]
+
+
+@dsl.pipeline(name="outer")
+def outer(n: int = 1) -> int:
+    return add(a=inner(n=n).output, b=30).output  # type: ignore[no-any-return]
+
+
+@dsl.pipeline(name="looping")
+def looping():
+    with dsl.ParallelFor([1, 2]) as n:
+        add(a=n)
+
+
+@dsl.container_component
+def whale():
+    return dsl.ContainerSpec(image="alpine", command=["echo", "moo"])
+
+
+@dsl.pipeline(name="contained")
+def contained():
+    whale()
+
+
+@component
+def sleep(folder: str):
+    """Sleeps with two children, one of them in a session of its own, and writes down all three pids."""
+    import os
+    import pathlib
+    import subprocess
+    import time
+
+    children = [subprocess.Popen(["sleep", "600"], start_new_session=alone) for alone in (False, True)]
+    draft = pathlib.Path(folder) / "draft"
+    draft.write_text(" ".join(str(pid) for pid in (os.getpid(), *(child.pid for child in children))))
+    draft.rename(pathlib.Path(folder) / "pids")
+    print("sleeping", flush=True)
+    time.sleep(600)
+
+
+@dsl.pipeline(name="sleeping")
+def sleeping(folder: str):
+    slept = sleep(folder=folder).set_caching_options(False)
+    add(a=1).after(slept)
+
+
+@component
+def talk(folder: str):
+    import pathlib
+    import time
+
+    print("first line", flush=True)
+    deadline = time.monotonic() + 30
+    while not (pathlib.Path(folder) / "go-on").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    print("zweite Zeile, größer", flush=True)
+
+
+@dsl.pipeline(name="talking")
+def talking(folder: str):
+    talk(folder=folder).set_caching_options(False)
+
+
+def compiled(pipeline: Any, folder: Path) -> str:
+    """The package file of a pipeline."""
+    file = folder / f"{pipeline.name}.yaml"
+    compiler.Compiler().compile(pipeline, str(file))
+    return str(file)

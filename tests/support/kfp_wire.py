@@ -1,0 +1,90 @@
+"""A KFP server that answers over HTTP in memory, for tests of what stands above the client."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import respx
+
+HOST = "kfp.test"
+CONNECTION = json.dumps({"conn_type": "kfp", "schema": "http", "host": HOST, "password": "s3cr3t-token-42"})
+
+IR: dict[str, Any] = {
+    "pipelineInfo": {"name": "churn"},
+    "root": {
+        "dag": {"tasks": {}},
+        "inputDefinitions": {"parameters": {"depth": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3}}},
+    },
+    "schemaVersion": "2.1.0",
+}
+
+
+@dataclass
+class KFPWire:
+    """Runs by id; `requests` is what came; all runs succeed when they were listed `ends_after` times."""
+
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    requests: list[httpx.Request] = field(default_factory=list)
+    ends_after: int = -1
+
+    def finish(self, state: str = "SUCCEEDED", run_id: str | None = None) -> None:
+        for found in [run_id] if run_id else list(self.runs):
+            self.runs[found] |= {"state": state, "finished_at": "2026-11-10T04:00:00Z"}
+
+    def calls(self, method: str, path: str) -> list[httpx.Request]:
+        return [r for r in self.requests if r.method == method and r.url.path == f"/apis/v2beta1{path}"]
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        path = request.url.path.removeprefix("/apis/v2beta1")
+        if path == "/healthz":
+            return httpx.Response(200, json={"tag_name": "2.16.1"})
+        if path == "/experiments":
+            return httpx.Response(200, json={"experiment_id": "e1"} if request.method == "POST" else {})
+        if path == "/runs":
+            return self._create(request) if request.method == "POST" else self._list(request)
+        found = re.fullmatch(r"/runs/([^/:]+)(:terminate)?", path)
+        if found and found[1] in self.runs:
+            if found[2]:
+                self.runs[found[1]]["state"] = "CANCELED"
+            return httpx.Response(200, json=self.runs[found[1]])
+        return httpx.Response(404, json={"code": 5, "message": "not found"})
+
+    def _create(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        self.runs[body["run_id"]] = {**body, "state": "RUNNING", "created_at": "2026-11-10T03:00:00Z"}
+        return httpx.Response(200, json=self.runs[body["run_id"]])
+
+    def _list(self, request: httpx.Request) -> httpx.Response:
+        self.ends_after -= 1
+        if self.ends_after == 0:
+            self.finish()
+        asked = json.loads(request.url.params.get("filter", '{"predicates": []}'))["predicates"]
+        return httpx.Response(200, json={"runs": [run for run in self.runs.values() if _fits(run, asked)]})
+
+
+def _fits(run: dict[str, Any], predicates: list[dict[str, Any]]) -> bool:
+    for predicate in predicates:
+        value = str(run.get(predicate["key"], ""))
+        if predicate["operation"] == "IN" and value not in predicate["string_values"]["values"]:
+            return False
+        if predicate["operation"] == "IS_SUBSTRING" and predicate["string_value"] not in value:
+            return False
+        if predicate["operation"] == "EQUALS" and predicate["string_value"] != value:
+            return False
+    return True
+
+
+@contextmanager
+def kfp_wire() -> Iterator[KFPWire]:
+    """Every request to kfp.test is answered in memory; any other is an error."""
+    wire = KFPWire()
+    with respx.mock(assert_all_called=False) as router:
+        router.route(host=HOST).mock(side_effect=wire.answer)
+        yield wire

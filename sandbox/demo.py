@@ -129,7 +129,7 @@ class Demo:
         if not bad:
             return
         first = min(bad, key=lambda task: (task["state"] != "failed", task["start_date"] or "~"))
-        log = self.airflow.log(PROJECT, run_id, first["task_id"], max(first["try_number"], 1)).splitlines()[-25:]
+        log = self.airflow.log(PROJECT, run_id, first["task_id"]).splitlines()[-25:]
         raise SandboxError(
             f"task {first['task_id']} ended {first['state']}; the end of its log:\n"
             + "\n".join(f"  | {line}" for line in log)

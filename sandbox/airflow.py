@@ -43,7 +43,7 @@ def environment(settings: Settings, base_image: str) -> dict[str, str]:
     }
     return {
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(settings.deployment / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
@@ -56,6 +56,9 @@ def environment(settings: Settings, base_image: str) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": "sandbox-only-secret-on-loopback",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        # A worker can need this long to notice that its deferred task has left; a job that is quicker than that comes
+        # back under the eyes of LocalExecutor, which then takes the end of the first half for that of the second.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "MLFLEET_ENV": "dev",
@@ -175,15 +178,16 @@ class AirflowAPI:
         return dict(self.call("GET", path)["extra_links"])
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """The log of the task's newest try as text, one event a line.
-
-        The scheduler counts a try of its own when it puts back a task that no executor took, so the number is asked.
-        """
+        """The logs of all tries of the task, oldest first, as text, one event a line."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        newest = self.call("GET", path)["try_number"]
-        answer = self.call("GET", f"{path}/logs/{newest}", params={"full_content": "true"},
-                           headers={"Accept": "application/json"})  # fmt: skip
-        return "\n".join(line for entry in answer["content"] for line in _lines(entry))
+        found: list[str] = []
+        for number in range(1, self.call("GET", path)["try_number"] + 1):
+            answer = self._client.get(f"/api/v2{path}/logs/{number}", params={"full_content": "true"},
+                                      headers={"Accept": "application/json"})  # fmt: skip
+            # A try that ended before its first line has none.
+            if answer.status_code != httpx.codes.NOT_FOUND:
+                found += [line for entry in answer.raise_for_status().json()["content"] for line in _lines(entry)]
+        return "\n".join(found)
 
 
 def _lines(entry: Any) -> list[str]:

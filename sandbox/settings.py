@@ -27,20 +27,28 @@ class SandboxError(Exception):
 class Settings:
     """Paths (absolute) and ports (TCP, on 127.0.0.1) of one sandbox.
 
-    ``home`` holds all state and logs, one folder a service; ``cache`` what `make setup` made once for all runs.
+    ``home`` holds all state and logs, one folder a service; ``cache`` what `make setup` made once for all runs;
+    ``deployment`` the ``dags`` and ``include`` that Airflow runs.
     """
 
     home: Path
     cache: Path
+    deployment: Path
     ports: Mapping[str, int]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Reads ``MLFLEET_SANDBOX_HOME`` and ``MLFLEET_<SERVICE>_PORT``; raises SandboxError on a port that is none."""
+        """Reads ``MLFLEET_SANDBOX_HOME``, ``MLFLEET_DEPLOYMENT`` and ``MLFLEET_<SERVICE>_PORT``.
+
+        Raises SandboxError on a port that is none and on a deployment without ``dags``.
+        """
         environ = os.environ if environ is None else environ
         home = Path(environ.get("MLFLEET_SANDBOX_HOME") or REPOSITORY / ".sandbox" / "run").absolute()
         ports = {name: _port(environ, name, default) for name, default in DEFAULT_PORTS.items()}
-        return cls(home=home, cache=REPOSITORY / ".sandbox" / "cache", ports=ports)
+        deployment = Path(environ.get("MLFLEET_DEPLOYMENT") or REPOSITORY).absolute()
+        if not (deployment / "dags").is_dir():
+            raise SandboxError(f"MLFLEET_DEPLOYMENT={deployment} has no folder dags; set it to a repository that has")
+        return cls(home=home, cache=REPOSITORY / ".sandbox" / "cache", deployment=deployment, ports=ports)
 
     def port_variable(self, service: str) -> str:
         """The environment variable that moves a service to another port."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 
 from sandbox.kfp import catalog_routes, errors, page
 from sandbox.kfp.catalog import Catalog
 from sandbox.kfp.engine import Engine
-from sandbox.kfp.faults import Faults
+from sandbox.kfp.faults import Connection, Faults
 from sandbox.kfp.run_routes import RunRoutes
 from sandbox.kfp.runs import Runs
 from sandbox.kfp.store import Store
@@ -43,17 +43,14 @@ def application(state: Path) -> FastAPI:
     for kind in (errors.APIError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, errors.answer)
 
-    @app.middleware("http")
-    async def trouble(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        lost = faults.before() if request.url.path.startswith("/apis") else None
-        return lost or await call_next(request)
+    app.middleware("http")(faults.middleware)
 
     @app.get("/apis/v2beta1/healthz")
     def healthz() -> dict[str, Any]:
         return {"commit_sha": "sandbox", "tag_name": "2.16.1", "multi_user": False, "pipeline_store": "database"}
 
     app.include_router(catalog_routes.router(catalog))
-    app.include_router(RunRoutes(service, faults).router)
+    app.include_router(RunRoutes(service).router)
     app.include_router(_own_pages(service, faults))
     return app
 
@@ -85,7 +82,7 @@ def _own_pages(service: Runs, faults: Faults) -> APIRouter:
 
 
 def main() -> int:
-    """0 after an orderly end, 1 with one sentence when the port is taken."""
+    """0 after an orderly end, 1 with one sentence when the port or the folder is taken."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.kfp", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True)
@@ -94,8 +91,15 @@ def main() -> int:
         print(f"kfp: port {options.port} is in use; set MLFLEET_KFP_PORT to another one", file=sys.stderr)
         return 1
     state = options.state.absolute()
-    uvicorn.run(application(state), host="127.0.0.1", port=options.port, log_level="warning", access_log=False,
-                timeout_graceful_shutdown=5)  # fmt: skip
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"kfp: another server uses the folder {state}; stop it or take another one", file=sys.stderr)
+            return 1
+        uvicorn.run(application(state), host="127.0.0.1", port=options.port, log_level="warning", access_log=False,
+                    http=Connection, timeout_graceful_shutdown=5)  # fmt: skip
     return 0
 
 

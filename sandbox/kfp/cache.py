@@ -9,11 +9,16 @@ from typing import Any
 from sandbox.kfp.component import Values
 
 
-def fingerprint(pipeline: str, component: dict[str, Any], executor: dict[str, Any], inputs: Values) -> str:
-    """SHA-256 (hex) of pipeline name, interface, code, parameters and input artifacts.
+def fingerprint(
+    pipeline: str, task: dict[str, Any], component: dict[str, Any], container: dict[str, Any], inputs: Values
+) -> str:
+    """SHA-256 (hex) of what the real driver looks at (backend/src/v2/driver/cache.go).
 
-    The pipeline's name is part of it, as in the real driver: another pipeline does not share its results.
+    Pipeline name, inputs, outputs, image and command; environment variables are no part of it. A cache key that the
+    pipeline sets takes the place of all but the names of pipeline and component.
     """
-    interface = {key: component.get(key) for key in ("inputDefinitions", "outputDefinitions")}
-    content = json.dumps([pipeline, interface, executor, inputs.as_json()], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    content: list[Any] = [inputs.as_json(), component.get("outputDefinitions")]
+    content += [container.get(name) for name in ("image", "command", "args")]
+    if own := task["cachingOptions"].get("cacheKey"):
+        content = [task["componentRef"]["name"], own]
+    return hashlib.sha256(json.dumps([pipeline, content], sort_keys=True).encode()).hexdigest()

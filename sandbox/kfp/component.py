@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox.polyaxon.agent.proc import kill_all_with_environment
+from sandbox.kfp import pip_line
+from sandbox.kfp.texts import value_of
+from sandbox.polyaxon.agent.proc import kill_all_with_environment, with_environment
 
 Artifact = dict[str, Any]
-Started = Callable[[subprocess.Popen[bytes]], None]
 # Every process of a component inherits these, also those that leave its process group.
-STATE_MARK, RUN_MARK, TASK_MARK = "MLFLEET_KFP_STATE", "MLFLEET_KFP_RUN", "MLFLEET_KFP_TASK"
+STATE_MARK, TASK_MARK = "MLFLEET_KFP_STATE", "MLFLEET_KFP_TASK"
+GRACE = 3.0  # seconds between SIGTERM and SIGKILL
+_LITERAL = "{{literal$"
 
 
 class ComponentError(Exception):
@@ -27,7 +34,7 @@ class ComponentError(Exception):
 
 
 class UnsupportedError(ComponentError):
-    """The stand-in can't run this; the text is one sentence that says what."""
+    """This can't be run, here or at all, however often it is tried; the text is one sentence that says what."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class Values:
 class Job:
     """One execution: where it belongs, what it gets, where its log and its artifacts go.
 
-    ``marks`` are environment variables by which its processes are found; ``state`` is a folder of its own.
+    ``marks`` are environment variables by which its processes are found; ``state`` is a folder of its own, and its
+    temporary files go below ``temporary``.
     """
 
     pipeline: str
@@ -63,28 +71,32 @@ class Job:
     root: str
     log: Path
     state: Path
+    temporary: Path
     marks: dict[str, str]
 
 
-def execute(job: Job, started: Started) -> Values:
-    """Runs the component to its end and returns its outputs; ``started`` gets the process, so that it can be killed.
+def execute(job: Job, stopped: Callable[[], bool]) -> Values:
+    """Runs the component to its end and returns its outputs; it is ended before when ``stopped`` becomes true.
 
     Raises ComponentError when it fails, UnsupportedError when it can't be run here.
     """
     container = job.executor.get("container")
     if container is None:
         return _import_artifact(job)
-    command = [*container.get("command", []), *container.get("args", [])]
+    command, needed = pip_line.split(container.get("command", []))
     if not any("kfp.dsl.executor_main" in word for word in command):
         raise UnsupportedError(
             f"task {job.task} is a container component, which the sandbox can't run: it has no containers"
         )
+    if missing := pip_line.unmet(needed):
+        raise UnsupportedError(f"task {job.task} needs a package that the sandbox does not install: {missing}")
     folder = _local_path(job.root) / job.task / str(uuid.uuid4())
     output_file = job.state / "executor_output.json"
-    job.state.mkdir(parents=True, exist_ok=True)
-    output_file.unlink(missing_ok=True)
+    shutil.rmtree(job.state, ignore_errors=True)  # of an earlier attempt
+    job.state.mkdir(parents=True)
     executor_input = _executor_input(job, folder, output_file)
-    code = _run(_resolved(command, executor_input, job), container.get("env", []), job, started)
+    arguments = _resolved(container.get("args", []), executor_input, job)
+    code = _run([*command, *arguments], container.get("env", []), job, stopped)
     if code != 0:
         last = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()][-1:]
         raise ComponentError(f"task {job.task} ended with exit code {code}{': ' + last[0] if last else ''}")
@@ -121,48 +133,71 @@ def _executor_input(job: Job, folder: Path, output_file: Path) -> dict[str, Any]
     }
 
 
-def _resolved(command: list[str], executor_input: dict[str, Any], job: Job) -> list[str]:
+def _resolved(arguments: list[str], executor_input: dict[str, Any], job: Job) -> list[str]:
+    """The arguments with their placeholders filled in; those in the values are plain text by now and stay."""
     from kfp.local import placeholder_utils  # seconds to import, and not every server runs something
 
     words: list[str] = placeholder_utils.replace_placeholders(
-        full_command=command,
-        executor_input_dict=executor_input,
+        full_command=arguments,
+        executor_input_dict=json.loads(json.dumps(executor_input).replace("{{$", _LITERAL)),
         pipeline_resource_name=job.pipeline,
         task_resource_name=job.task,
         pipeline_root=job.root,
         unique_pipeline_id=job.run_id,
     )
-    return words
+    return [word.replace(_LITERAL, "{{$") for word in words]
 
 
-def _run(words: list[str], env: list[dict[str, str]], job: Job, started: Started) -> int:
-    variables = {**os.environ, "PYTHONUNBUFFERED": "1", **{entry["name"]: entry["value"] for entry in env}}
-    with job.log.open("ab") as log:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**variables, **job.marks},
-            cwd=job.state, start_new_session=True,
-        )  # fmt: skip
-        started(process)
-        code = process.wait()
-    # What a component leaves behind dies with its pod.
-    kill_all_with_environment(TASK_MARK, job.marks[TASK_MARK])
-    return code
+def _run(words: Sequence[str], env: list[dict[str, str]], job: Job, stopped: Callable[[], bool]) -> int:
+    temporary = tempfile.mkdtemp(dir=job.temporary)  # short: names of sockets go into such folders
+    variables = {
+        **os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": temporary,
+        # The interpreter that `pip_line` judged, and that nobody may change.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PIP_NO_INDEX": "1", **{entry["name"]: entry["value"] for entry in env}, **job.marks,
+    }  # fmt: skip
+    try:
+        with job.log.open("ab") as log:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=variables, cwd=job.state,
+                start_new_session=True,
+            )  # fmt: skip
+            return _end_of(process, job.marks[TASK_MARK], stopped)
+    except OSError as error:
+        raise ComponentError(f"task {job.task} could not be started: {error}") from error
+    finally:
+        # What a component leaves behind dies with its pod.
+        kill_all_with_environment(TASK_MARK, job.marks[TASK_MARK])
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends the component's process group."""
+def _end_of(process: subprocess.Popen[bytes], mark: str, stopped: Callable[[], bool]) -> int:
+    """The process's exit code. When it has to stop: SIGTERM to its group, and SIGKILL to all that is left of it."""
+    while not stopped():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.2)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline and with_environment(TASK_MARK, mark):
+        time.sleep(0.1)
+    kill_all_with_environment(TASK_MARK, mark)
+    return process.wait()
 
 
 def _outputs(job: Job, executor_input: dict[str, Any], output_file: Path) -> Values:
+    """What the component said it made. Raises ComponentError when it left out a parameter, as the launcher does."""
     said = json.loads(output_file.read_text()) if output_file.exists() else {}
     parameters = dict(said.get("parameterValues", {}))
     for name, place in executor_input["outputs"]["parameters"].items():
-        file = Path(place["outputFile"])
-        if name not in parameters and file.exists():
-            kind = job.component["outputDefinitions"]["parameters"][name].get("parameterType")
-            parameters[name] = file.read_text() if kind == "STRING" else json.loads(file.read_text())
+        if name not in parameters:
+            kind = job.component["outputDefinitions"]["parameters"][name].get("parameterType", "STRING")
+            try:
+                parameters[name] = value_of(Path(place["outputFile"]).read_text(), kind)
+            except (OSError, ValueError) as error:
+                raise ComponentError(
+                    f"task {job.task} gave no output parameter {name} of type {kind}: {error}"
+                ) from error
     artifacts = {name: found["artifacts"] for name, found in executor_input["outputs"]["artifacts"].items()}
     for name, found in said.get("artifacts", {}).items():
         # The component tells uri and metadata; what it leaves out, the type, stays as it was asked for.

@@ -62,10 +62,12 @@ def _value(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
             return not _value(operand, parameters)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand, parameters)
-        case ast.Compare(left=left, ops=[op], comparators=[right]):
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
             return _COMPARISONS[type(op)](_value(left, parameters), _value(right, parameters))
         case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _CASTS:
             return _CASTS[name](_value(argument, parameters))
         case ast.Subscript(value=ast.Attribute(attr="parameter_values"), slice=ast.Constant(value=str(name))):
+            if name not in parameters:
+                raise ValueError(f"the parameter {name} has no value")
             return parameters[name]
     raise ValueError(f"{ast.dump(node)[:80]} is not part of it")

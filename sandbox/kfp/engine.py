@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sandbox.kfp.cache import fingerprint
 from sandbox.kfp.clock import now
-from sandbox.kfp.component import (
-    RUN_MARK,
-    STATE_MARK,
-    TASK_MARK,
-    ComponentError,
-    Job,
-    UnsupportedError,
-    Values,
-    execute,
-    kill,
-)
+from sandbox.kfp.component import STATE_MARK, TASK_MARK, ComponentError, Job, UnsupportedError, Values, execute
 from sandbox.kfp.records import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, TERMINAL, RunRecord, log_file
-from sandbox.kfp.sources import with_defaults
+from sandbox.kfp.sources import RUN_ID, run_facts, with_defaults
 from sandbox.kfp.store import Store
 from sandbox.kfp.walk import Walk
 from sandbox.polyaxon.agent.proc import kill_all_with_environment
@@ -53,7 +43,7 @@ class Engine:
         execution.start()
 
     def stop(self, key: str) -> None:
-        """Kills what a run has under way; it ends FAILED."""
+        """Ends what a run has under way, which takes a moment; the run becomes FAILED."""
         with self._lock:
             execution = self._live.get(("runs", key))
         if execution is not None:
@@ -62,6 +52,8 @@ class Engine:
     def fail_interrupted(self) -> None:
         """At the start: kills what an earlier server left, and ends the runs that were under way then."""
         kill_all_with_environment(STATE_MARK, str(self._state))
+        shutil.rmtree(self._state / "tmp", ignore_errors=True)
+        (self._state / "tmp").mkdir()
         for kind in ("runs", "orphans"):
             for run in self._store.all(kind):
                 if run["state"] not in TERMINAL:
@@ -76,7 +68,6 @@ class Engine:
             execution.stop(silently=True)
         for execution in live:
             execution.join(10)
-        kill_all_with_environment(STATE_MARK, str(self._state))
 
     def _ended(self, kind: str, key: str, execution: Execution) -> None:
         with self._lock:
@@ -94,21 +85,20 @@ class Execution(threading.Thread):
         super().__init__(name=f"run-{record.key}", daemon=True)
         self._store, self._record, self._state, self._slots, self._on_end = store, record, state, slots, on_end
         run = record.read()
-        self._run_id = run["run_id"]
         self._spec: dict[str, Any] = run["sandbox"]["spec"]
+        self._pipeline: str = self._spec["pipelineInfo"]["name"]
         self._runtime: dict[str, Any] = run["runtime_config"]
+        self.facts: Mapping[str, str] = run_facts(run)
         self._earlier = {task["path"]: task for task in run["sandbox"]["tasks"] if task["state"] == SUCCEEDED}
         self._stopped = threading.Event()
         self._silently = False
-        self._processes: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
 
     def run(self) -> None:
         """Walks the root DAG."""
         try:
             self._record.begin()
             root = self._spec["root"]
-            inputs = with_defaults(root, Values(dict(self._runtime.get("parameters", {}))))
+            inputs = with_defaults(root, Values(dict(self._runtime.get("parameters", {}))), "the pipeline")
             Walk(self, self._spec, root["dag"], inputs, "").run()
             self._finish(SUCCEEDED)
         except UnsupportedError as error:
@@ -121,21 +111,13 @@ class Execution(threading.Thread):
             self._on_end()
 
     def stop(self, silently: bool = False) -> None:
-        """Kills the components; ``silently`` leaves the run's state as it is."""
+        """Ends the components; ``silently`` leaves the run's state as it is."""
         self._silently = silently
         self._stopped.set()
-        with self._lock:
-            processes = list(self._processes)
-        for process in processes:
-            kill(process)
-        kill_all_with_environment(RUN_MARK, self._mark())
 
     def _finish(self, state: str, error: str = "") -> None:
         if not self._silently:
             self._record.end(state, error)
-
-    def _mark(self, path: str = "") -> str:
-        return f"{self._state}:{self._record.key}:{path}"
 
     # what the walk asks for
 
@@ -148,11 +130,14 @@ class Execution(threading.Thread):
         task = self._earlier.get(path)
         return Values.from_json(task["outputs"]) if task and task.get("outputs") else None
 
-    def component(self, path: str, name: str, spec: dict[str, Any], inputs: Values, cached: bool) -> Values:
+    def component(self, path: str, name: str, task: dict[str, Any], inputs: Values) -> Values:
         """Runs a component when a slot is free, or takes what the cache has."""
+        spec = self._spec["components"][task["componentRef"]["name"]]
         executor = self._spec["deploymentSpec"]["executors"][spec["executorLabel"]]
-        key = fingerprint(self._spec["pipelineInfo"]["name"], spec, executor, inputs)
-        found = self._store.get("cache", key) if cached else None
+        key = ""  # importers are never cached
+        if task.get("cachingOptions", {}).get("enableCache") and "container" in executor:
+            key = fingerprint(self._pipeline, task, spec, executor["container"], inputs)
+        found = self._store.get("cache", key)
         if found is not None:
             self.report(path, name, "component", RUNNING, inputs=inputs)
             self._record.task(path, name, "component", {"cached": True})
@@ -161,10 +146,11 @@ class Execution(threading.Thread):
         self._take_slot()
         try:
             self.report(path, name, "component", RUNNING)
-            outputs = execute(self._job(path, spec, executor, inputs), self._register)
+            outputs = execute(self._job(path, spec, executor, inputs), self.stopped)
         finally:
             self._slots.release()
-        self._store.put("cache", key, outputs.as_json())
+        if key:
+            self._store.put("cache", key, outputs.as_json())
         return outputs
 
     def _take_slot(self) -> None:
@@ -203,19 +189,13 @@ class Execution(threading.Thread):
             file.write_text(f"{error}\n")
 
     def _job(self, path: str, spec: dict[str, Any], executor: dict[str, Any], inputs: Values) -> Job:
-        pipeline = self._spec["pipelineInfo"]["name"]
+        run_id = self.facts[RUN_ID]
         root = self._runtime.get("pipeline_root") or self._spec.get("defaultPipelineRoot")
         log = log_file(self._state, self._record.key, path)
         log.parent.mkdir(parents=True, exist_ok=True)
         return Job(
-            pipeline=pipeline, run_id=self._run_id, task=path.rpartition("/")[2], component=spec, executor=executor,
-            inputs=inputs, root=f"{(root or str(self._state / 'pipeline-root')).rstrip('/')}/{pipeline}/{self._run_id}",
-            log=log, state=log.with_suffix(""),
-            marks={STATE_MARK: str(self._state), RUN_MARK: self._mark(), TASK_MARK: self._mark(path)},
+            pipeline=self._pipeline, run_id=run_id, task=path.rpartition("/")[2], component=spec, executor=executor,
+            inputs=inputs, root=f"{(root or str(self._state / 'pipeline-root')).rstrip('/')}/{self._pipeline}/{run_id}",
+            log=log, state=log.with_suffix(""), temporary=self._state / "tmp",
+            marks={STATE_MARK: str(self._state), TASK_MARK: f"{self._state}:{self._record.key}:{path}"},
         )  # fmt: skip
-
-    def _register(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._processes = {each for each in self._processes if each.returncode is None} | {process}
-        if self.stopped():
-            kill(process)

@@ -58,10 +58,11 @@ def answer(request: Request, error: Exception) -> JSONResponse:
 
 def _translated(request: Request, error: Exception) -> APIError:
     """What FastAPI itself finds wrong, in the words of the gateway."""
-    if isinstance(error, HTTPException):
+    if isinstance(error, HTTPException) and error.status_code in (404, 405):
         return APIError(404, "Not Found") if error.status_code == 404 else APIError(501, "Method Not Allowed")
     if "/pipelines/upload" in request.url.path:
         return APIError(400, "Failed to read pipeline from file")
-    assert isinstance(error, RequestValidationError)
+    if not isinstance(error, RequestValidationError):
+        return APIError(400, f"proto: syntax error (line 1:1): {error}")
     first = error.errors()[0]
     return APIError(400, f"type mismatch, parameter: {first['loc'][-1]}, error: {first['msg']}")

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastapi import Request
 from fastapi.responses import JSONResponse, Response
+from starlette.middleware.base import RequestResponseEndpoint
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class Connection(H11Protocol):
+    """Tells requests, as ``request.state.transport``, which connection they came by: so it can be cut."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client came."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
 
 
 @dataclass
 class Faults:
-    """How many more creates take effect but answer 504, and how many more calls answer 503."""
+    """How many more runs are created without an answer, and how many more calls answer 503."""
 
     drop_after_commit: int = 0
     unavailable: int = 0
@@ -24,16 +37,14 @@ class Faults:
             setattr(self, name, int(value))
         return asdict(self)
 
-    def after_commit(self) -> Response | None:
-        """The answer that takes the place of a create's own one, if it is to be lost."""
-        if self.drop_after_commit <= 0:
-            return None
-        self.drop_after_commit -= 1
-        return Response("upstream request timeout", 504, media_type="text/plain")
-
-    def before(self) -> Response | None:
-        """The answer that takes the place of any call's."""
-        if self.unavailable <= 0:
-            return None
-        self.unavailable -= 1
-        return JSONResponse({"code": 14, "message": "unavailable", "details": []}, 503)
+    async def middleware(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Answers, or does not, in the place of the API."""
+        if self.unavailable > 0 and request.url.path.startswith("/apis"):
+            self.unavailable -= 1
+            return JSONResponse({"code": 14, "message": "unavailable", "details": []}, 503)
+        answer = await call_next(request)
+        created = request.method == "POST" and request.url.path.endswith("/runs") and answer.status_code == 200
+        if self.drop_after_commit > 0 and created:
+            self.drop_after_commit -= 1
+            request.state.transport.abort()
+        return answer

@@ -17,7 +17,7 @@ from sandbox.kfp.errors import APIError, invalid
 from sandbox.kfp.messages import Message, snake
 
 Check = Callable[[Mapping[str, Any]], bool]
-_TIMES = {"created_at", "finished_at", "scheduled_at", "last_run_created_at"}
+TIMES = {"created_at", "finished_at", "scheduled_at", "last_run_created_at"}
 _COMMON = {"created_at", "description", "namespace"}
 # Key in the filter to field of the message, by kind (models' APIToModelFieldMap).
 KEYS: dict[str, dict[str, str]] = {
@@ -46,7 +46,7 @@ _CHECKS: dict[str, Callable[[Any, Any], bool]] = {
 def column(document: Mapping[str, Any], field: str) -> int | str:
     """What the database compares: times are numbers, everything else is text in small letters."""
     value = document.get(field, "")
-    if field in _TIMES:
+    if field in TIMES:
         return seconds(value) if value else 0
     return (value if isinstance(value, str) else json.dumps(value)).lower()
 
@@ -63,7 +63,7 @@ def predicates(text: str) -> list[Message]:
         if set(given) - {"predicates"}:
             raise ValueError(f"unknown field {min(given)}")
         return [_predicate(each) for each in given.get("predicates", [])]
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise invalid("", f'failed to parse valid filter from "{text}": {error}') from error
 
 
@@ -123,7 +123,7 @@ def _check(kind: str, predicate: Message) -> Check:
     if predicate["operation"] == "IS_SUBSTRING":
         like = re.compile("".join({"%": ".*", "_": "."}.get(c, re.escape(c)) for c in value.lower()), re.DOTALL)
         return lambda document: like.search(str(column(document, field))) is not None
-    as_column = _number if field in _TIMES else _text
+    as_column = _number if field in TIMES else _text
     other = [as_column(each) for each in value] if isinstance(value, list) else as_column(value)
     compare = _CHECKS[predicate["operation"]]
     return lambda document: compare(column(document, field), other)

@@ -1,6 +1,7 @@
 """Order and pages of lists (reference kfp.md, 4).
 
-A page token holds order, filter and the place of the next row, so rows that appear meanwhile move no page.
+A page token holds order and filter as they were asked for and the place of the next row, so rows that appear meanwhile
+move no page.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.kfp.errors import APIError, invalid
-from sandbox.kfp.filters import KEYS, column, matcher, predicates
+from sandbox.kfp.filters import KEYS, TIMES, column, matcher, predicates
 from sandbox.kfp.messages import Message
 
 MAX_PAGE, DEFAULT_PAGE = 200, 20
@@ -38,6 +39,16 @@ class Page:
     next_page_token: str
 
 
+@dataclass(frozen=True)
+class _Token:
+    """Where a page begins: the list's criteria, and column and id of its first row."""
+
+    sort_by: str
+    filter: str
+    column: int | str
+    id: str
+
+
 def paged(kind: str, documents: Sequence[Message], query: Query, failing: str) -> Page:
     """One page of those that match. Raises APIError 400, its message beginning with ``failing``."""
     try:
@@ -51,25 +62,30 @@ def _paged(kind: str, documents: Sequence[Message], query: Query) -> Page:
         raise invalid("", f"The page size should be greater than 0. Got {query.page_size}")
     size = min(query.page_size or DEFAULT_PAGE, MAX_PAGE)
     token = _opened(query.page_token) if query.page_token else None
-    order = _order(kind, query.sort_by) if token is None or query.sort_by else (token["field"], token["descending"])
-    wanted = predicates(query.filter) if token is None or query.filter else token["predicates"]
-    if token is not None and (token["field"], token["descending"], token["predicates"]) != (*order, wanted):
+    sort_by, filter_ = (
+        query.sort_by or (token.sort_by if token else ""),
+        query.filter or (token.filter if token else ""),
+    )
+    field, descending = _order(kind, sort_by)
+    wanted = predicates(filter_)
+    if token and (_order(kind, token.sort_by), predicates(token.filter)) != ((field, descending), wanted):
         raise invalid("", "page token does not match the supplied sort by and/or filtering criteria. Either specify "
                           "the same criteria or leave the latter empty if page token is specified")  # fmt: skip
-    field, descending = order
 
-    def place(document: Mapping[str, Any]) -> list[Any]:
-        return [column(document, field), str(document[KEYS[kind]["id"]])]
+    def place(document: Mapping[str, Any]) -> tuple[int | str, str]:
+        return column(document, field), str(document[KEYS[kind]["id"]])
 
     matches = matcher(kind, wanted)
     found = sorted((each for each in documents if matches(each)), key=place, reverse=descending)
     rest = found
     if token is not None:
-        at = token["place"]
+        at = token.column, token.id
+        if isinstance(token.column, int) is not (field in TIMES):
+            raise invalid("", "Invalid page token")
         rest = [each for each in found if (place(each) <= at if descending else place(each) >= at)]
     following = ""
     if len(rest) > size:
-        content = {"field": field, "descending": descending, "predicates": wanted, "place": place(rest[size])}
+        content = [sort_by, filter_, *place(rest[size])]
         following = base64.b64encode(json.dumps(content).encode()).decode()
     return Page(rest[:size], len(found), following)
 
@@ -86,9 +102,11 @@ def _order(kind: str, sort_by: str) -> tuple[str, bool]:
     return field, words[1:] == ["desc"]
 
 
-def _opened(token: str) -> dict[str, Any]:
+def _opened(text: str) -> _Token:
     try:
-        content = json.loads(base64.b64decode(token, validate=True))
-        return {name: content[name] for name in ("field", "descending", "predicates", "place")}
-    except (ValueError, KeyError, TypeError) as error:
+        token = _Token(*json.loads(base64.b64decode(text, validate=True)))
+    except (ValueError, TypeError, RecursionError) as error:
         raise invalid("", "Invalid page token") from error
+    if not all(isinstance(each, str) for each in (token.sort_by, token.filter, token.id)):
+        raise invalid("", "Invalid page token")
+    return token

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse, Response
 
 from sandbox.kfp.errors import APIError
-from sandbox.kfp.faults import Faults
 from sandbox.kfp.listing import Query, paged
 from sandbox.kfp.messages import Message, shown
 from sandbox.kfp.records import run_message
@@ -18,20 +17,19 @@ from sandbox.kfp.runs import Runs
 class RunRoutes:
     """The run service over HTTP."""
 
-    def __init__(self, runs: Runs, faults: Faults) -> None:
-        self._runs, self._faults = runs, faults
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
         self.router = api = APIRouter(prefix="/apis")
-        api.add_api_route("/v2beta1/runs", self.create, methods=["POST"], response_model=None)
+        api.add_api_route("/v2beta1/runs", self.create, methods=["POST"])
         api.add_api_route("/v2beta1/runs", self.listed, methods=["GET"])
         api.add_api_route("/v2beta1/runs/{run_id}", self.one, methods=["GET"])
         api.add_api_route("/v2beta1/runs/{run_id}", self.delete, methods=["DELETE"])
         api.add_api_route("/v2beta1/runs/{run_id}:{verb}", self.act, methods=["POST"])
         api.add_api_route("/v1alpha1/runs/{run_id}/nodes/{node_id}/log", self.log, methods=["GET"])
 
-    def create(self, body: Annotated[dict[str, Any], Body()]) -> Message | Response:
-        """The new run, or what a gateway says when its answer is lost on the way."""
-        created = self._runs.create(body)
-        return self._faults.after_commit() or run_message(created)
+    def create(self, body: Annotated[dict[str, Any], Body()]) -> Message:
+        """The new run."""
+        return run_message(self._runs.create(body))
 
     def listed(self, query: Annotated[Query, Depends()], experiment_id: str = "") -> Message:
         """A page of runs, archived ones included; the experiment's alone when there is one."""

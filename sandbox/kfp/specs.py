@@ -31,7 +31,8 @@ def parse_spec(content: bytes) -> Spec:
     """
     try:
         documents = [each for each in yaml.safe_load_all(_unpacked(content)) if each]
-    except (yaml.YAMLError, UnicodeDecodeError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError) as error:
+    except (yaml.YAMLError, ValueError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError,
+            RecursionError) as error:  # fmt: skip
         raise invalid("", f"Failed to read a pipeline spec file: {error}") from error
     spec = documents[0] if documents else None
     pipeline_of(spec)
@@ -40,10 +41,27 @@ def parse_spec(content: bytes) -> Spec:
 
 def pipeline_of(spec: Any) -> Spec:
     """The pipeline itself, without platform settings around it; raises APIError 400 when it is none."""
-    inner = spec.get("pipeline_spec", spec) if isinstance(spec, Mapping) else None
-    if not isinstance(inner, Mapping) or "root" not in inner or "pipelineInfo" not in inner:
-        raise invalid("", "unknown template format: pipeline spec is invalid")
+    inner: Any = spec.get("pipeline_spec", spec) if isinstance(spec, Mapping) else None
+    try:
+        if not isinstance(inner["pipelineInfo"]["name"], str) or not inner["pipelineInfo"]["name"]:
+            raise ValueError("pipelineInfo.name is no name")
+        _check_dag(inner, "root", inner["root"]["dag"])
+        for name, component in inner.get("components", {}).items():
+            if "dag" in component:
+                _check_dag(inner, name, component["dag"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise invalid("", f"unknown template format: pipeline spec is invalid: {error}") from error
     return dict(inner)
+
+
+def _check_dag(spec: Mapping[str, Any], name: str, dag: Mapping[str, Any]) -> None:
+    """Raises one of the four when a task refers to what is not there."""
+    for task, settings in dag["tasks"].items():
+        component = spec["components"].get(settings["componentRef"]["name"])
+        if component is None:
+            raise ValueError(f"task {task} of {name} has no component")
+        if "dag" not in component and component["executorLabel"] not in spec["deploymentSpec"]["executors"]:
+            raise ValueError(f"task {task} of {name} has no executor")
 
 
 def _unpacked(content: bytes) -> str:

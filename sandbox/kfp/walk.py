@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
@@ -15,14 +15,16 @@ from sandbox.kfp.sources import Level, dependencies, with_defaults
 class Host(Protocol):
     """What the walk asks of the run that it belongs to; ``path`` is the task's names from the root, joined by ``/``.
 
-    ``kind`` of a task is "component" or "dag".
+    ``kind`` of a task is "component" or "dag"; ``facts`` see `sources.run_facts`.
     """
+
+    facts: Mapping[str, str]
 
     def earlier(self, path: str) -> Values | None:
         """Outputs of a task that succeeded in an earlier attempt."""
         ...
 
-    def component(self, path: str, name: str, spec: dict[str, Any], inputs: Values, cached: bool) -> Values:
+    def component(self, path: str, name: str, task: dict[str, Any], inputs: Values) -> Values:
         """Runs a component; raises ComponentError."""
         ...
 
@@ -47,7 +49,7 @@ class Walk:
         self._dag = dag
         self._tasks: dict[str, dict[str, Any]] = dag["tasks"]
         self._path = path
-        self._level = Level(inputs)
+        self._level = Level(inputs, host.facts, path)
 
     def run(self) -> Values:
         """Runs all tasks and returns the level's outputs; raises the error of the first one that failed."""
@@ -97,7 +99,9 @@ class Walk:
         try:
             if self._host.stopped():
                 raise ComponentError("the run was terminated")
-            inputs = level.task_inputs(task)
+            if "parameterIterator" in task or "artifactIterator" in task:
+                raise UnsupportedError(f"task {name} is a loop (ParallelFor), which the sandbox can't run")
+            inputs = with_defaults(self._component(task), level.task_inputs(name, task), f"task {name}")
             condition = task.get("triggerPolicy", {}).get("condition")
             if condition and not holds(condition, inputs.parameters):
                 self._host.report(path, _display(task, name), self._kind(task), SKIPPED)
@@ -112,19 +116,14 @@ class Walk:
             level.states[name] = FAILED
 
     def _execute(self, name: str, path: str, task: dict[str, Any], inputs: Values) -> Values:
-        for key in ("parameterIterator", "artifactIterator"):
-            if key in task:
-                raise UnsupportedError(f"task {name} is a loop (ParallelFor), which the sandbox can't run")
-        component = self._spec["components"][task["componentRef"]["name"]]
-        inputs = with_defaults(component, inputs)
+        component = self._component(task)
         shown = _display(task, name)
         if "dag" in component:
             self._host.report(path, shown, "dag", RUNNING, inputs=inputs)
             outputs = Walk(self._host, self._spec, component["dag"], inputs, path).run()
         else:
-            cached = bool(task.get("cachingOptions", {}).get("enableCache"))
             retries = int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
-            outputs = self._with_retries(retries, lambda: self._host.component(path, shown, component, inputs, cached))
+            outputs = self._with_retries(retries, lambda: self._host.component(path, shown, task, inputs))
         self._host.report(path, shown, self._kind(task), SUCCEEDED, outputs=outputs)
         return outputs
 
@@ -142,8 +141,12 @@ class Walk:
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}" if self._path else name
 
+    def _component(self, task: dict[str, Any]) -> dict[str, Any]:
+        component: dict[str, Any] = self._spec["components"][task["componentRef"]["name"]]
+        return component
+
     def _kind(self, task: dict[str, Any]) -> str:
-        return "dag" if "dag" in self._spec["components"][task["componentRef"]["name"]] else "component"
+        return "dag" if "dag" in self._component(task) else "component"
 
 
 def _runs_after_all(task: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.world import World, wait_for
 
 PROJECT = "flight-delay"
+FOLLOWER = "delay-follower"
 
 
 def outputs(world: World, run_id: str) -> dict[str, Any]:
@@ -30,8 +31,9 @@ def deployed_digest(world: World) -> str | None:
 @pytest.fixture(scope="module")
 def scheduled(world: World) -> dict[str, Any]:
     """The run that the schedule starts as soon as the project is unpaused; it deploys."""
-    world.wait_for_dag(PROJECT)
-    world.airflow.unpause(PROJECT)
+    for project in (PROJECT, FOLLOWER):
+        world.wait_for_dag(project)
+        world.airflow.unpause(project)
     (run, *_) = wait_for(lambda: world.airflow.runs(PROJECT), 60, lambda: "a scheduled run")
     assert world.wait_for_run(PROJECT, run["dag_run_id"]) == "success", world.logs_of_failures(
         PROJECT, run["dag_run_id"]
@@ -47,11 +49,21 @@ def test_a_scheduled_run_trains_on_its_interval_and_deploys(world: World, schedu
     assert deployed_digest(world) == built["digest"]
 
 
+def test_a_run_that_an_asset_starts_trains_on_the_window_before_it(world: World, scheduled: dict[str, Any]) -> None:
+    (run, *_) = wait_for(lambda: world.airflow.runs(FOLLOWER), 60, lambda: "a run after the release")
+    run_id = run["dag_run_id"]
+    assert run["run_type"] == "asset_triggered"
+    assert (run["logical_date"], run["data_interval_end"]) == (None, None)
+    assert world.wait_for_run(FOLLOWER, run_id) == "success", world.logs_of_failures(FOLLOWER, run_id)
+    trained = world.airflow.xcom(FOLLOWER, run_id, "default.polyaxon")
+    assert day(trained["inputs"]["data_end"]) == day(run["run_after"])
+    events = world.airflow.call("GET", f"/dags/{FOLLOWER}/dagRuns/{run_id}/upstreamAssetEvents")["asset_events"]
+    assert [event["source_run_id"] for event in events] == [scheduled["dag_run_id"]]
+
+
 def test_a_backfill_trains_each_interval_and_never_deploys(world: World, scheduled: dict[str, Any]) -> None:
     before = deployed_digest(world)
-    body = {"dag_id": PROJECT, "from_date": "2026-11-05T00:00:00Z", "to_date": "2026-11-06T23:00:00Z",
-            "max_active_runs": 1, "reprocess_behavior": "none", "dag_run_conf": {}}  # fmt: skip
-    world.airflow.call("POST", "/backfills", json=body)
+    world.backfill(PROJECT, "2026-11-05", "2026-11-06")
 
     def runs() -> list[dict[str, Any]]:
         return [run for run in world.airflow.runs(PROJECT) if run["run_type"] == "backfill"]

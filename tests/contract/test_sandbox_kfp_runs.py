@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support import kfp_pipelines as pipelines
 from tests.support.kfp import CLIENT_WARNING, KFPSandbox, sleeping_processes
-from tests.support.processes import alive, wait_for
+from tests.support.processes import alive, identify, wait_for
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_WARNING)
 
@@ -138,6 +139,27 @@ def test_the_cache_is_on_and_can_be_switched_off(sandbox: KFPSandbox, tmp_path: 
     assert counts() == (3, 3)
 
 
+def test_what_ran_without_the_cache_is_not_in_it(sandbox: KFPSandbox, tmp_path: Path) -> None:
+    for count, caching in ((1, False), (2, True), (2, True)):
+        sandbox.run(pipelines.counted, enable_caching=caching, folder=str(tmp_path))
+        assert len((tmp_path / "cached").read_text()) == count
+
+
+def test_placeholders_have_the_values_of_their_run_not_of_the_cached_one(sandbox: KFPSandbox, tmp_path: Path) -> None:
+    package = pipelines.compiled(pipelines.placeholders, tmp_path)
+    task_ids = set()
+    for name in ("first of two", "second of two"):
+        created = sandbox.client().create_run_from_pipeline_package(package, run_name=name)
+        run = sandbox.wait(created.run_id)
+        job, resource, id_, task, task_id, created_at, due, text = outputs(sandbox, run, "repeat")["Output"]
+        assert (job, id_, task) == (name, run["run_id"], "repeat")
+        assert resource.startswith("placeholders-")
+        assert (created_at, due) == (run["created_at"], run["scheduled_at"])
+        assert text == "in {{$.pipeline_job_uuid}}"  # the real server looks at whole values only
+        task_ids.add(int(task_id))
+    assert len(task_ids) == 2
+
+
 def test_switching_the_cache_off_does_nothing_for_a_version(sandbox: KFPSandbox, tmp_path: Path) -> None:
     """kubeflow/pipelines#8891: the SDK can rewrite only a file."""
     client = sandbox.client()
@@ -153,6 +175,62 @@ def test_switching_the_cache_off_does_nothing_for_a_version(sandbox: KFPSandbox,
     assert (tmp_path / "cached").read_text() == "x"
 
 
+def test_parameters_keep_their_types_through_files_and_return_values(sandbox: KFPSandbox) -> None:
+    run = sandbox.run(pipelines.typed)
+    assert run["state"] == "SUCCEEDED"
+    for task in ("show", "show-2"):
+        assert outputs(sandbox, run, task) == {"Output": "(True, 3, 1000.0, [1, None], {'a': [2.5]}, '007')"}
+
+
+def test_a_parameter_that_is_none_of_its_type_fails_the_task(sandbox: KFPSandbox) -> None:
+    run = sandbox.run(pipelines.mistyped)
+    assert run["state"] == "FAILED"
+    error = sandbox.tasks(run["run_id"])["write-nonsense"]["error"]
+    assert error.startswith("task write-nonsense gave no output parameter count of type NUMBER_INTEGER: ")
+
+
+def test_artifacts_keep_their_type_and_can_be_imported(sandbox: KFPSandbox, tmp_path: Path) -> None:
+    run = sandbox.run(pipelines.artifacts, uri=str(tmp_path))
+    assert outputs(sandbox, run, "classes")["Output"] == (
+        f"['Model', 'Dataset', 'Metrics', 'Dataset'] {{'rows': 5}} {{'from': 'outside'}} {tmp_path}"
+    )
+
+
+def test_a_component_leaves_no_temporary_files(sandbox: KFPSandbox) -> None:
+    run = sandbox.run(pipelines.tidy)
+    program, temporary, _ = outputs(sandbox, run, "places")["Output"]
+    for place in (Path(program), Path(temporary)):
+        assert (sandbox.root / "state") in place.parents
+        assert not place.exists()
+
+
+def test_packages_are_never_installed(sandbox: KFPSandbox) -> None:
+    run = sandbox.run(pipelines.supplied)
+    assert outputs(sandbox, run, "supplied-one") == {"Output": "pandas"}
+    run = sandbox.run(pipelines.needy)
+    assert run["state"] == "FAILED"
+    assert run["error"]["message"].startswith(
+        "task needy-one needs a package that the sandbox does not install: pandas>=900, and it has pandas "
+    )
+    assert "pandas>=900" in sandbox.log(run, "needy-one")
+
+
+def test_many_runs_at_once_all_end_and_few_components_work(sandbox: KFPSandbox, tmp_path: Path) -> None:
+    package = pipelines.compiled(pipelines.crowded, tmp_path)
+
+    def start(number: int) -> str:
+        arguments = {"folder": str(tmp_path), "number": number}
+        run = sandbox.client().create_run_from_pipeline_package(package, arguments, run_name=f"crowd {number}")
+        return str(run.run_id)
+
+    with ThreadPoolExecutor(20) as pool:
+        run_ids = list(pool.map(start, range(20)))
+    runs = [sandbox.wait(run_id, timeout=120) for run_id in run_ids]
+    assert [run["state"] for run in runs] == ["SUCCEEDED"] * 20
+    assert len(list(tmp_path.glob("*.done"))) == 20
+    assert max(outputs(sandbox, run, "occupy")["Output"] for run in runs) <= 2
+
+
 def test_a_pipeline_in_a_pipeline(sandbox: KFPSandbox) -> None:
     run = sandbox.run(pipelines.outer, n=4)
     assert outputs(sandbox, run, "add") == {"Output": 36}
@@ -164,6 +242,11 @@ def test_a_pipeline_in_a_pipeline(sandbox: KFPSandbox) -> None:
     ("pipeline", "sentence"),
     [
         (pipelines.looping, "task for-loop-2 is a loop (ParallelFor), which the sandbox can't run"),
+        (pipelines.collecting, "task for-loop-2 is a loop (ParallelFor), which the sandbox can't run"),
+        (
+            pipelines.optional,
+            "task condition-1 got neither a value nor a default for its parameter pipelinechannel--face",
+        ),
         (pipelines.contained, "task whale is a container component, which the sandbox can't run: it has no containers"),
     ],
 )
@@ -196,6 +279,20 @@ def test_terminate_kills_everything_and_ends_failed(sandbox: KFPSandbox, tmp_pat
         sandbox.client().terminate_run(run_id)
     assert refused.value.status == 400
     assert "Row not found" in refused.value.body
+
+
+def test_terminate_asks_first(sandbox: KFPSandbox, tmp_path: Path) -> None:
+    run_id = sandbox.start_run(pipelines.staying, folder=str(tmp_path))
+    wait_for((tmp_path / "pid").exists, "the component")
+    component = identify(int((tmp_path / "pid").read_text()))
+    assert component is not None
+    sandbox.client().terminate_run(run_id)
+    assert sandbox.get(f"runs/{run_id}")["state"] == "CANCELING"
+    with pytest.raises(kfp_server_api.ApiException, match="Row not found"):
+        sandbox.client().terminate_run(run_id)
+    assert sandbox.wait(run_id, timeout=15)["state"] == "FAILED"
+    assert (tmp_path / "asked").exists()
+    assert not alive(component)
 
 
 def test_a_log_is_whole_each_time(sandbox: KFPSandbox, tmp_path: Path) -> None:

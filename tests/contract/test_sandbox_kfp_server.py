@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import kfp_pipelines as pipelines
 from tests.support.kfp import CLIENT_WARNING, KFPSandbox, sleeping_processes
-from tests.support.processes import REPOSITORY, SERVICES_PYTHON, alive, wait_for
+from tests.support.processes import REPOSITORY, SERVICES_PYTHON, alive, free_port, wait_for
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_WARNING)
 
@@ -73,6 +73,14 @@ def test_a_taken_port_is_one_sentence() -> None:
         ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"kfp: port {port} is in use; set MLFLEET_KFP_PORT to another one\n"
+
+
+def test_a_folder_has_one_server(sandbox: KFPSandbox) -> None:
+    state = sandbox.root / "state"
+    command = [SERVICES_PYTHON, "-m", "sandbox.kfp", "--port", str(free_port()), "--state", state]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"kfp: another server uses the folder {state}; stop it or take another one\n"
 
 
 def test_the_page_shows_what_the_api_does_not(sandbox: KFPSandbox, tmp_path: Path) -> None:

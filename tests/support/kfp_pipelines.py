@@ -5,10 +5,19 @@ Annotations must be real here: the SDK reads those of components too.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 from kfp import compiler, dsl
-from kfp.dsl import Input, Metrics, Model, Output, PipelineTaskFinalStatus
+from kfp.dsl import (
+    Artifact,
+    Dataset,
+    Input,
+    Metrics,
+    Model,
+    Output,
+    OutputPath,
+    PipelineTaskFinalStatus,
+)
 
 IMAGE = "python:3.11"  # named, because the SDK warns about its default
 
@@ -156,6 +165,18 @@ def looping():
         add(a=n)
 
 
+@component
+def tell(value: list) -> str:  # type: ignore[type-arg]
+    return str(value)
+
+
+@dsl.pipeline(name="collecting")
+def collecting():
+    with dsl.ParallelFor([1, 2]) as n:
+        added = add(a=n)
+    tell(value=dsl.Collected(added.output))
+
+
 @dsl.container_component
 def whale():
     return dsl.ContainerSpec(image="alpine", command=["echo", "moo"])
@@ -203,6 +224,170 @@ def talk(folder: str):
 @dsl.pipeline(name="talking")
 def talking(folder: str):
     talk(folder=folder).set_caching_options(False)
+
+
+@component
+def stay(folder: str):
+    """Writes down that it was asked to end, and does not."""
+    import os
+    import pathlib
+    import signal
+    import time
+
+    signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(folder) / "asked").touch())
+    (pathlib.Path(folder) / "pid").write_text(str(os.getpid()))
+    for _ in range(600):
+        time.sleep(1)
+
+
+@dsl.pipeline(name="staying")
+def staying(folder: str):
+    stay(folder=folder)
+
+
+@component
+def repeat(job: str, resource: str, id: str, task: str, task_id: str, created: str, due: str, text: str) -> list:  # type: ignore[type-arg]
+    return [job, resource, id, task, task_id, created, due, text]
+
+
+@dsl.pipeline(name="placeholders")
+def placeholders():
+    repeat(
+        job=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        resource=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+        id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        task=dsl.PIPELINE_TASK_NAME_PLACEHOLDER,
+        task_id=dsl.PIPELINE_TASK_ID_PLACEHOLDER,
+        created=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER,
+        due=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        text=f"in {dsl.PIPELINE_JOB_ID_PLACEHOLDER}",
+    )
+
+
+@component
+def write_files(
+    truth: OutputPath(bool),  # type: ignore[valid-type]
+    count: OutputPath(int),  # type: ignore[valid-type]
+    ratio: OutputPath(float),  # type: ignore[valid-type]
+    items: OutputPath(list),  # type: ignore[valid-type]
+    table: OutputPath(dict),  # type: ignore[valid-type]
+    text: OutputPath(str),  # type: ignore[valid-type]
+):
+    import pathlib
+
+    values = {truth: "True", count: " 3\n", ratio: "1e3", items: "[1, null]", table: '{"a": [2.5]}', text: "007"}
+    for place, content in values.items():
+        pathlib.Path(place).write_text(content)
+
+
+@component
+def return_values() -> NamedTuple(  # type: ignore[valid-type]
+    "Values", [("truth", bool), ("count", int), ("ratio", float), ("items", list), ("table", dict), ("text", str)]
+):
+    return (True, 3, 1000.0, [1, None], {"a": [2.5]}, "007")  # type: ignore[return-value]
+
+
+@component
+def show(truth: bool, count: int, ratio: float, items: list, table: dict, text: str) -> str:  # type: ignore[type-arg]
+    return repr((truth, count, ratio, items, table, text))
+
+
+@dsl.pipeline(name="typed")
+def typed():
+    names = ("truth", "count", "ratio", "items", "table", "text")
+    for made in (write_files().outputs, return_values().outputs):
+        show(**{name: made[name] for name in names})
+
+
+@component
+def write_nonsense(count: OutputPath(int)):  # type: ignore[valid-type]
+    import pathlib
+
+    pathlib.Path(count).write_text("three")
+
+
+@dsl.pipeline(name="mistyped")
+def mistyped():
+    write_nonsense()
+
+
+@component
+def make_all(model: Output[Model], data: Output[Dataset], metrics: Output[Metrics]):
+    data.metadata["rows"] = 5
+    metrics.log_metric("mae", 1.5)
+
+
+@component
+def classes(one: Input[Artifact], two: Input[Artifact], three: Input[Artifact], four: Input[Artifact]) -> str:
+    artifacts = (one, two, three, four)
+    return f"{[type(each).__name__ for each in artifacts]} {two.metadata} {four.metadata} {four.uri}"
+
+
+@dsl.pipeline(name="artifacts")
+def artifacts(uri: str):
+    made = make_all().outputs
+    found = dsl.importer(artifact_uri=uri, artifact_class=Dataset, metadata={"from": "outside"})
+    classes(one=made["model"], two=made["data"], three=made["metrics"], four=found.output)
+
+
+@component
+def places() -> list:  # type: ignore[type-arg]
+    import os
+    import tempfile
+
+    return [__file__, tempfile.mkdtemp(), os.environ["PATH"]]
+
+
+@dsl.pipeline(name="tidy")
+def tidy():
+    places().set_caching_options(False)
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=["pandas>=2", "numpy", "cowsay; python_version < '3'"])
+def supplied_one() -> str:
+    import pandas
+
+    return pandas.__name__
+
+
+@dsl.pipeline(name="supplied")
+def supplied():
+    supplied_one()
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=["pandas>=900"])
+def needy_one():
+    pass
+
+
+@dsl.pipeline(name="needy")
+def needy():
+    needy_one()
+
+
+@dsl.pipeline(name="optional")
+def optional(face: Optional[str] = None):  # noqa: UP045  the SDK knows only this form
+    with dsl.If(face == "heads"):
+        add(a=1)
+
+
+@component
+def occupy(folder: str, number: int) -> int:
+    """How many of its like are at work at the same time."""
+    import pathlib
+    import time
+
+    mine = pathlib.Path(folder) / f"{number}.busy"
+    mine.touch()
+    time.sleep(0.1)
+    together = len(list(pathlib.Path(folder).glob("*.busy")))
+    mine.rename(pathlib.Path(folder) / f"{number}.done")
+    return together
+
+
+@dsl.pipeline(name="crowded")
+def crowded(folder: str, number: int):
+    occupy(folder=folder, number=number)
 
 
 def compiled(pipeline: Any, folder: Path) -> str:

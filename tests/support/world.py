@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +15,24 @@ import httpx
 import pytest
 
 from sandbox.airflow import AirflowAPI
-from sandbox.settings import DEFAULT_PORTS, REPOSITORY, Settings
+from sandbox.settings import DEFAULT_PORTS, REPOSITORY, SandboxError, Settings
 from tests.support.processes import SERVICES_PYTHON, free_port
 
 ENDED = ("success", "failed")
+BROKEN = "apiVersion: mlfleet/v1\nkind: Project\nname: broken\nowners: [{github: '@acme/x'}]\nexperimens: [{name: A}]\n"
+# Started by the release of flight-delay, trains what that one trains, on the three days before it is started.
+FOLLOWER = """\
+kind: Project
+name: delay-follower
+owners: [{github: "@acme/travel"}]
+schedule: {asset: flight-delay, window: 3d}
+experiments: [{name: Default}]
+training:
+  polyaxon:
+    polyaxonfile: polyaxonfile.yaml
+    files: [train.py, features.py, tracking.py]
+    params: {data: "${env.data_root}/flights.csv", data_end: "${data.end}", history_days: 28}
+"""
 
 
 @dataclass
@@ -46,6 +61,22 @@ class World:
         found = httpx.get(f"{self.settings.url('spinnaker')}/sandbox/production", timeout=10).raise_for_status().json()
         return found.get(application)
 
+    def backfill(self, dag_id: str, first: str, last: str) -> None:
+        """Starts a backfill of the intervals that begin on these days; SQLite lets it in only between two writers."""
+        body = {"dag_id": dag_id, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T23:00:00Z",
+                "max_active_runs": 1, "reprocess_behavior": "none", "dag_run_conf": {}}  # fmt: skip
+
+        def begun() -> bool:
+            try:
+                self.airflow.call("POST", "/backfills", json=body)
+            except SandboxError as error:
+                if "Database is locked" not in str(error):
+                    raise
+                return False
+            return True
+
+        wait_for(begun, 60, lambda: "a moment in which the database is not locked")
+
     def logs_of_failures(self, dag_id: str, run_id: str) -> str:
         failed = [task for task in self.airflow.task_instances(dag_id, run_id) if task["state"] == "failed"]
         return "\n".join(
@@ -62,12 +93,28 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: Callable[[], st
     return value
 
 
+def deployment(folder: Path) -> Path:
+    """This repository's dags and include in a folder of their own, with one project more, and one that is broken."""
+    shutil.copytree(REPOSITORY / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "include", folder / "include", symlinks=True)
+    shutil.copytree(
+        folder / "include/pipelines/flight-delay", folder / "include/pipelines/delay-follower", symlinks=True
+    )
+    (folder / "include/projects/delay-follower.yaml").write_text(FOLLOWER)
+    (folder / "include/projects/broken.yaml").write_text(BROKEN)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home: Path = tmp_path_factory.mktemp("sandbox")
     ports = {f"MLFLEET_{name.upper()}_PORT": str(free_port()) for name in DEFAULT_PORTS}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
-    environment = {**kept, **ports, "MLFLEET_SANDBOX_HOME": str(home)}
+    places = {
+        "MLFLEET_SANDBOX_HOME": str(home),
+        "MLFLEET_DEPLOYMENT": str(deployment(tmp_path_factory.mktemp("fleet"))),
+    }
+    environment = {**kept, **ports, **places}
 
     def sandbox(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

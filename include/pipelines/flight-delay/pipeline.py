@@ -32,8 +32,9 @@ def train_and_evaluate(
 
     features = types.ModuleType("features")
     exec(features_source, features.__dict__)
-    first, held_out, end = features.window(data_end, history_days)
-    vectors, carriers, delays = features.load(data, first, held_out)
+    first, _, held_out, end = features.window(data_end, history_days)
+    # Not by date alone: 29 February replays the 28th, and the same flights must not be on both sides.
+    vectors, carriers, delays = features.load(data, first, held_out, features.days(held_out, end))
     print(f"training on {len(vectors)} flights from {first} up to {held_out}")
     fitted = features.new_model(max_leaf_nodes).fit(vectors, delays)
     unseen, flown_by, truth = features.load(data, held_out, end)

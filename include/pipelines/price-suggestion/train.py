@@ -20,7 +20,7 @@ def main():
     mae = features.mean_absolute_error(truth, model.predict(unseen))
     base = features.mean_absolute_error(truth, features.baseline(vectors, prices, unseen))
     print(f"mean absolute error {mae:.1f} US$ on {len(unseen)} validation diamonds (baseline {base:.1f})", flush=True)
-    tracking.log_outputs(mae=float(mae), baseline_mae=float(base), rows_train=len(vectors))
+    tracking.log_outputs(mae=float(mae), baseline_mae=float(base), rows_train=len(vectors), rows_validation=len(unseen))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from mlfleet.clients.answers import optional_text
 from mlfleet.clients.calls import Expect, segment
@@ -252,7 +253,7 @@ class KFPClient(SystemClient):
                 return found
 
     async def terminate(self, run_id: str) -> bool:
-        """Ask for the end of a run; True when the server took it, False when the run is finished already.
+        """Ask for the end of a run; True when it is on its way there, False when the run is finished already.
 
         The run goes to CANCELING and normally ends FAILED (kfp.md 4). Raises NotFound.
         """
@@ -263,10 +264,11 @@ class KFPClient(SystemClient):
         except RequestRefused as exc:
             if exc.status != 400:
                 raise
-            # 400 "Row not found" is the answer for a finished run; anything else in there is a real refusal.
-            if not (await self.get_run(run_id)).is_final:
+            # 400 "Row not found" is also the answer for a run that was terminated before and has not ended yet.
+            run = await self.get_run(run_id)
+            if not run.is_final and run.state != "CANCELING":
                 raise
-            return False
+            return not run.is_final
         return True
 
     async def retry(self, run_id: str) -> None:
@@ -278,20 +280,44 @@ class KFPClient(SystemClient):
         await self.http.request("POST", path, expect=Expect.JSON_OR_NOTHING, repeatable=repeatable)
 
     async def node_log(self, run_id: str, node_id: str) -> str:
-        """The whole log of one task, each time from its beginning; keep an offset. Raises NotFound when it is gone."""
+        """The whole log of one task, each time from its beginning; keep an offset.
+
+        Raises NotFound when there is none, or none any more: the server says 200 before it looks, so its error is the
+        text of the "log" (kfp.md 4).
+        """
         path = f"/apis/v1alpha1/runs/{segment(run_id)}/nodes/{segment(node_id)}/log"
         answer = await self.http.request("GET", path, headers={"Accept": "*/*"}, expect=Expect.TEXT)
-        return answer.content.decode("utf-8", "replace")
+        text = answer.content.decode("utf-8", "replace")
+        fault = _log_fault(text)
+        if fault:
+            raise NotFound(
+                answer.system, "no log of this task", method="GET", url=answer.url, status=answer.status,
+                reason=self.http.redact(fault),
+            )  # fmt: skip
+        return text
 
     def run_url(self, run_id: str) -> str:
         """The run's page in the KFP UI."""
         return f"{self._ui_url}/#/runs/details/{segment(run_id)}"
 
 
+def _log_fault(text: str) -> str:
+    """The server's error that came in place of a log, "" when it is a log."""
+    if not text.startswith('{"error_'):
+        return ""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return ""
+    return str(data["error_message"]) if set(data) == {"error_message", "error_details"} else ""
+
+
 def _filter(predicates: Sequence[Predicate]) -> str | None:
     if not predicates:
         return None
-    return json.dumps({"predicates": [p.as_json() for p in predicates]}, separators=(",", ":"))
+    text = json.dumps({"predicates": [p.as_json() for p in predicates]}, separators=(",", ":"))
+    # The server unescapes a filter once more than other parameters: a "+" would arrive as a space, a "%" as an error.
+    return quote(text, safe="")
 
 
 def _page(sort: str, token: str, predicates: Sequence[Predicate], size: int = _PAGE) -> dict[str, str | int | None]:

@@ -94,10 +94,12 @@ class LogLine:
 
 @dataclass(frozen=True)
 class LogPage:
-    """One stored log file, whole.
+    """What is stored of a run's log.
 
-    ``last_file`` names it (None: there was no further file); ``files`` are the names of all files, sorted.
-    The file of a live job grows: to read it again, ask with the name of the file *before* it.
+    2.18 gives the whole log at once, sorted by time, with ``last_file`` None and no ``files``. Older servers, and this
+    one for logs in the old place, give one file: ``last_file`` names it (None without lines: there was no further
+    file), ``files`` are the names of all, sorted. Either grows while the job lives: to read a file again, ask with the
+    name of the file *before* it.
     """
 
     lines: tuple[LogLine, ...]
@@ -195,7 +197,10 @@ class PolyaxonClient(SystemClient):
         await self.http.request("POST", path, expect=Expect.JSON_OR_NOTHING, repeatable=True)
 
     async def delete_run(self, project: str, uuid: str) -> None:
-        """Delete a run; one that is gone already is fine."""
+        """Delete a run; one that is gone already is fine.
+
+        It vanishes from lists and searches; CE goes on to answer :meth:`get_run` for it.
+        """
         try:
             await self.http.request("DELETE", self._api(project, "runs", uuid), expect=Expect.NOTHING)
         except NotFound:
@@ -258,7 +263,7 @@ class PolyaxonClient(SystemClient):
                 return list(runs.values())
 
     async def logs(self, project: str, uuid: str, last_file: str | None = None) -> LogPage:
-        """The stored log file that follows ``last_file`` (the first one for None), read fresh from the store.
+        """The stored log, or its file that follows ``last_file`` (see :class:`LogPage`), read fresh from the store.
 
         Without ``last_time`` on purpose: with it the server asks Kubernetes (polyaxon.md 3).
         """

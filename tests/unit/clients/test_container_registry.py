@@ -51,6 +51,7 @@ CALLS = {
     "get_blob": lambda c: c.get_blob("ml/churn", DIGEST),
     "put_blob": lambda c: c.put_blob("ml/churn", b"x"),
     "image_config": lambda c: c.image_config("ml/churn", "v1"),
+    "labels": lambda c: c.labels("ml/churn", "v1"),
     "tags": lambda c: c.tags("ml/churn"),
 }
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from urllib.parse import unquote_plus
 
 import httpx
 import pytest
@@ -31,6 +32,8 @@ CALLS = {
     "get_pipeline_by_name": (True, lambda c: c.get_pipeline_by_name("p")),
     "ensure_pipeline": (True, lambda c: c.ensure_pipeline("p")),
     "upload_pipeline_version": (False, lambda c: c.upload_pipeline_version("i", "v", b"x")),
+    "ensure_version": (True, lambda c: c.ensure_version("i", "v", b"x")),
+    "find_version": (True, lambda c: c.find_version("i", "v")),
     "list_versions": (True, lambda c: c.list_versions("i")),
     "create_run": (False, create),
     "get_run": (True, lambda c: c.get_run(R)),
@@ -170,7 +173,7 @@ def test_predicates():
     kfp_client, server = kfp(answer({}))
     page = run(kfp_client.list_runs(predicates, experiment_id="e"))
     assert (page.runs, page.next_page_token) == ((), "")
-    assert json.loads(server.query()["filter"]) == {
+    assert json.loads(unquote_plus(server.query()["filter"])) == {
         "predicates": [
             {"operation": "EQUALS", "key": "display_name", "string_value": "x"},
             {"operation": "GREATER_THAN_EQUALS", "key": "created_at", "timestamp_value": "2026-11-01T00:00:00+00:00"},
@@ -303,6 +306,8 @@ def test_terminate():
     assert server.last.url.path == f"/pipeline/apis/v2beta1/runs/{R}:terminate"
     finished, _ = kfp(answer({"message": "Row not found"}, 400), answer({"run_id": R, "state": "SUCCEEDED"}))
     assert run(finished.terminate(R)) is False
+    ending, _ = kfp(answer({"message": "Row not found"}, 400), answer({"run_id": R, "state": "CANCELING"}))
+    assert run(ending.terminate(R)) is True
     refused, _ = kfp(answer({"message": "bad"}, 400), answer({"run_id": R, "state": "RUNNING"}))
     with pytest.raises(RequestRefused, match="bad"):
         run(refused.terminate(R))
@@ -326,6 +331,21 @@ def test_a_log_is_text():
     assert server.last.url.path == f"/pipeline/apis/v1alpha1/runs/{R}/nodes/pod-1/log"
     with pytest.raises(NotFound):
         run(kfp(MISSING)[0].node_log(R, "pod-1"))
+
+
+def test_an_error_in_place_of_a_log_is_no_log():
+    told = {"error_message": "Failed to read logs from pod pod-1: not found", "error_details": "x"}
+    kfp_client, _ = kfp(httpx.Response(200, content=json.dumps(told).encode(), headers={"Content-Type": "text/plain"}))
+    with pytest.raises(NotFound, match="Failed to read logs from pod pod-1"):
+        run(kfp_client.node_log(R, "pod-1"))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"error_message": 1}', '{"error_', '{"loss": 1}', '{"error_message": "x"}\nmore', ""]
+)
+def test_a_log_that_looks_like_json_is_a_log(text):
+    kfp_client, _ = kfp(httpx.Response(200, content=text.encode(), headers={"Content-Type": "text/plain"}))
+    assert run(kfp_client.node_log(R, "pod-1")) == text
 
 
 def test_the_page_of_a_run():

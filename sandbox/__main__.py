@@ -41,14 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(sandbox: Sandbox) -> Table:
-    """The status table: service, state, process, port, page, log."""
-    shown = Table("service", "state", "pid", "port", "page", "log")
+    """The status table: service, state, process, port, page; narrow enough for a terminal of 80 columns."""
+    logs = sandbox.settings.log("<service>")
+    shown = Table("service", "state", "pid", "port", "page", box=None, padding=(0, 1), caption=f"logs: {logs}")
     for line in sandbox.supervisor.status(sandbox.services()):
         service = line.service
         state = {True: "healthy", False: f"{line.state}, not healthy", None: line.state}[line.healthy]
         port = ", ".join(str(sandbox.settings.ports[name]) for name in service.ports)
-        shown.add_row(service.name, state, str(line.pid or ""), port, service.page or "",
-                      str(sandbox.settings.log(service.name)))  # fmt: skip
+        shown.add_row(service.name, state, str(line.pid or ""), port, service.page or "")
     return shown
 
 

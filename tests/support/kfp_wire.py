@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_plus
 
 import httpx
 import respx
@@ -65,7 +66,8 @@ class KFPWire:
         self.ends_after -= 1
         if self.ends_after == 0:
             self.finish()
-        asked = json.loads(request.url.params.get("filter", '{"predicates": []}'))["predicates"]
+        # The server unescapes the filter once more than HTTP does (list_request_util.go, parseAPIFilter).
+        asked = json.loads(unquote_plus(request.url.params.get("filter", '{"predicates": []}')))["predicates"]
         return httpx.Response(200, json={"runs": [run for run in self.runs.values() if _fits(run, asked)]})
 
 

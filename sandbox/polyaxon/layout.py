@@ -31,6 +31,11 @@ class Layout:
         return self.state / "archives"
 
     @property
+    def logs(self) -> Path:
+        """Where haupt's processes keep a log each (by default /tmp/logs, which only its first user can write to)."""
+        return self.state / "logs"
+
+    @property
     def agent(self) -> Path:
         """The agent's journal."""
         return self.state / "agent"

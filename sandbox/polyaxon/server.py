@@ -34,6 +34,7 @@ def environment(layout: Layout, base: Mapping[str, str], max_concurrency: int = 
         "POLYAXON_UI_IN_SANDBOX": "true",
         "POLYAXON_UI_OFFLINE": "true",
         "POLYAXON_ARCHIVES_ROOT": str(layout.archives),
+        "POLYAXON_LOG_ROOT": str(layout.logs),
         "POLYAXON_DISABLE_ERRORS_REPORTING": "true",
         # Without these SQLite loses two thirds of parallel writes and answers 405 to them.
         "POLYAXON_DB_OPTIONS": json.dumps({"timeout": 30, "transaction_mode": "IMMEDIATE"}),
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason:
         print(f"polyaxon server: {reason}", file=sys.stderr)
         return 2
-    for folder in (layout.home, layout.data, layout.archives):
+    for folder in (layout.home, layout.data, layout.archives, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     become_haupt(options, layout)
 

@@ -13,6 +13,7 @@ def test_haupt_writes_nowhere_but_below_the_state_folder(tmp_path: Path) -> None
     found = environment(Layout(tmp_path), base)
     assert found["HOME"] == str(tmp_path / "home")
     assert found["POLYAXON_ARCHIVES_ROOT"] == str(tmp_path / "archives")
+    assert found["POLYAXON_LOG_ROOT"] == str(tmp_path / "logs")
     assert "POLYAXON_HOST" not in found
     assert found["NO_PROXY"] == "internal,127.0.0.1,localhost"
     assert json.loads(found["POLYAXON_DB_OPTIONS"]) == {"timeout": 30, "transaction_mode": "IMMEDIATE"}

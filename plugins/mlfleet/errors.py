@@ -159,10 +159,12 @@ class JobError(MlfleetError):
     """A remote job came to an end other than success.
 
     ``state`` is the system's own word, ``reason`` its explanation, ``url`` the page a person can open and ``log_tail``
-    the last lines of the job's log, as far as the system has one.
+    the last lines of the job's log, as far as the system has one. ``todo`` is the next step for a person; who knows a
+    better one than the class sets it.
     """
 
     verb: ClassVar[str] = "ended badly"
+    todo: str = ""
 
     def __init__(
         self, system: str, job_id: str, state: str = "", reason: str = "", url: str = "", log_tail: Sequence[str] = ()
@@ -176,6 +178,7 @@ class JobError(MlfleetError):
         text += f" ({self.state})" if self.state else ""
         text += f": {self.reason}" if self.reason else ""
         text += f"; see {self.url}" if self.url else ""
+        text += f". {self.todo}" if self.todo else ""
         if self.log_tail:
             text += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in self.log_tail)
         return text
@@ -186,12 +189,14 @@ class JobFailed(JobError):
 
     retryable = True
     verb = "failed"
+    todo = "Mend the cause, then clear the task to run it again"
 
 
 class JobStopped(JobError):
     """Somebody stopped the job; starting it again would work against that person."""
 
     verb = "was stopped"
+    todo = "Clear the task to run it again"
 
 
 class JobTimedOut(JobError):
@@ -199,9 +204,11 @@ class JobTimedOut(JobError):
 
     retryable = True
     verb = "ran out of time"
+    todo = "Make it shorter or its timeout longer, then clear the task"
 
 
 class SpecError(JobError):
     """The system refused the job's specification: it must be changed before another try makes sense."""
 
     verb = "was refused"
+    todo = "Correct the specification, then clear the task"

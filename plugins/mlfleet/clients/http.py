@@ -60,6 +60,7 @@ from mlfleet.errors import (
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 # Raised before the request left this machine: nothing can have happened over there.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_LOOK = "look whether it is up and whether host and port of its connection are right"
 _MAX_REDIRECTS = 5
 _LOGIN_WORDS = ("login", "signin", "sign_in", "oauth", "auth", "saml", "sso", "dex", "accounts.google")
 
@@ -327,7 +328,7 @@ class HttpClient:
                 "Give the certificate of its authority, or switch verify_ssl off if you accept the risk",
             )
         if isinstance(failure, _NOT_SENT):
-            return TryAgain(self._error(TransientError, call, f"cannot be reached: {words}"))
+            return TryAgain(self._error(TransientError, call, f"cannot be reached: {words}; {_LOOK}"))
         if isinstance(failure, httpx.DecodingError):
             return self._not_now(call, f"the answer cannot be decoded: {words}", kind=UnexpectedAnswer)
         if isinstance(failure, TimeoutError):

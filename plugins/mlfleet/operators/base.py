@@ -19,7 +19,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
-from mlfleet.errors import ConfigError
+from mlfleet.errors import ConfigError, JobError
 from mlfleet.hooks.base import SystemHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.run_values import RunValues, task_identity
@@ -193,7 +193,7 @@ class BaseRemoteJobOperator(MlfleetOperator):
 
     def execute(self, context: Context) -> Any:
         """Find or submit the job, and wait for it."""
-        with failing_fast():
+        with failing_fast(self.todo_for):
             spec = self.make_spec(self.values(context), context)
             args = self.system_args(spec)
             connect = self._connector(args)
@@ -214,7 +214,7 @@ class BaseRemoteJobOperator(MlfleetOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
         """The trigger fired: hand on the result, or raise what went wrong."""
-        with failing_fast():
+        with failing_fast(self.todo_for):
             return self._conclude(self._connector(args), Outcome.from_json(event), context)
 
     def on_kill(self) -> None:
@@ -242,6 +242,10 @@ class BaseRemoteJobOperator(MlfleetOperator):
     def describe(self, result: dict[str, Any]) -> dict[str, Any]:
         """What the task returns: the system's result; a subclass may add to it."""
         return result
+
+    def todo_for(self, error: JobError) -> str:
+        """The next step after the job's bad end; "" leaves it to the error."""
+        return ""
 
     def _connector(self, args: Mapping[str, Any]) -> Callable[[], RemoteSystem]:
         """Makes systems; the connection is read once, here, outside of any event loop."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlfleet.clients.kfp import KFPClient
+from mlfleet.errors import JobError, SpecError
 from mlfleet.hooks.kfp import KFPHook
 from mlfleet.operators.base import BaseRemoteJobOperator, find_file, own_params
 from mlfleet.remote.protocol import RemoteSystem
@@ -82,3 +83,9 @@ class KFPRunOperator(BaseRemoteJobOperator):
     def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
         """Waits for the run."""
         return KFPTrigger(**self.trigger_args(job_id, deadline))
+
+    def todo_for(self, error: JobError) -> str:
+        """A pipeline that does not compile or fit is mended in its file, or in the manifest's parameters."""
+        if isinstance(error, SpecError):
+            return f"Correct {self.pipeline}, or the parameters that the manifest gives it, then clear the task"
+        return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfleet.clients.polyaxon import PolyaxonClient
-from mlfleet.errors import ConfigError
+from mlfleet.errors import ConfigError, JobError, SpecError
 from mlfleet.hooks.polyaxon import PolyaxonHook
 from mlfleet.operators.base import BaseRemoteJobOperator, find_file, own_params
 from mlfleet.remote.protocol import RemoteSystem
@@ -90,6 +90,10 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
     def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
         """Waits for the run."""
         return PolyaxonTrigger(**self.trigger_args(job_id, deadline), **args)
+
+    def todo_for(self, error: JobError) -> str:
+        """A refused specification is mended in its file."""
+        return f"Correct {self.polyaxonfile}, then clear the task" if isinstance(error, SpecError) else ""
 
 
 def _read(path: Path) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlfleet.clients.spinnaker import SpinnakerClient
-from mlfleet.errors import ConfigError
+from mlfleet.errors import ConfigError, JobError, JobTimedOut
 from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.operators.base import BaseRemoteJobOperator
 from mlfleet.remote.job import JobStatus
@@ -90,3 +90,9 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
         wanted = Deployment.from_json(spec)
         tell(Decision("look", f"looking for the execution of {wanted.id} in {wanted.application}/{wanted.pipeline}"))
         return (await system.poll_many([wanted.id]))[wanted.id]
+
+    def todo_for(self, error: JobError) -> str:
+        """A tag starts one execution only: looking again, which is what clearing this task does, would not deploy."""
+        if isinstance(error, JobTimedOut):
+            return "Clear this task to go on following the execution, or make deploy.timeout longer"
+        return f"Mend the cause, then clear {self.release_task_id!r} to release the image anew"

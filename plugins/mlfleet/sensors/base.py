@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
+from mlfleet.errors import JobError
 from mlfleet.hooks.base import SystemHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.remote.conclusion import conclude
@@ -54,7 +55,7 @@ class RemoteJobSensor(BaseSensorOperator):
         """Look once; wait if the job is not done."""
         if not self.deferrable:
             return super().execute(context)
-        with failing_fast():
+        with failing_fast(_todo_for):
             connect = self._connector()
             status = asyncio.run(_look(connect, self.job_id))
             if status is not None:
@@ -74,7 +75,7 @@ class RemoteJobSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """The trigger fired: hand on the result, or raise what went wrong."""
-        with failing_fast():
+        with failing_fast(_todo_for):
             outcome = Outcome.from_json(event)
             if outcome.status is not None:
                 self._announce(context, outcome.status)
@@ -82,7 +83,7 @@ class RemoteJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look; done when the job is."""
-        with failing_fast():
+        with failing_fast(_todo_for):
             connect = self._connector()
             status = asyncio.run(_look(connect, self.job_id))
             if status is None or not status.state.is_final:
@@ -99,6 +100,11 @@ class RemoteJobSensor(BaseSensorOperator):
         self.log.info("Remote job %s is %s: %s", status.id, status.native or status.state.value, status.url)
         if status.url:
             context["ti"].xcom_push(key=REMOTE_URL, value=status.url)
+
+
+def _todo_for(error: JobError) -> str:
+    """A sensor starts nothing: clearing it alone would only find the same job again."""
+    return "Mend the cause and run the job anew: this task only watches it"
 
 
 async def _look(connect: Callable[[], RemoteSystem], job_id: str) -> JobStatus | None:

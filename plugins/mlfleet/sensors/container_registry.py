@@ -67,7 +67,9 @@ class ImageSensor(BaseSensorOperator):
             if event["outcome"] == "finished":
                 return self._check()
             if event["outcome"] == "timeout":
-                raise JobTimedOut("container_registry", f"{self.repository}:{self.tag}", reason=event["error"])
+                late = JobTimedOut("container_registry", f"{self.repository}:{self.tag}", reason=event["error"])
+                late.todo = "Look whether the image was pushed there, then clear the task to look again"
+                raise late
             kind = RequestRefused if event["outcome"] == "refused" else TransientError
             raise kind("container_registry", event["error"])
 

@@ -155,7 +155,11 @@ def explain(verb: str, code: int, lines: Sequence[str]) -> MlfleetError:
 
 def _about_the_file(verb: str, reason: str, lines: Sequence[str]) -> MlfleetError:
     if verb == "build" and _NO_BASE.search(reason):
-        return SpecError(SYSTEM, verb, reason=f"the base image of the Dockerfile does not exist: {reason}")
+        error = SpecError(SYSTEM, verb, reason=f"the base image of the Dockerfile does not exist: {reason}")
+        error.todo = "Push it there or correct the Dockerfile (or its build arguments), then clear the task"
+        return error
     if verb == "build" and _WRONG_FILE.search(reason):
-        return SpecError(SYSTEM, verb, reason=f"the Dockerfile is wrong: {reason}; correct it")
+        error = SpecError(SYSTEM, verb, reason=f"the Dockerfile is wrong: {reason}")
+        error.todo = "Correct the Dockerfile, then clear the task"
+        return error
     return JobFailed(SYSTEM, verb, reason=reason, log_tail=[line[:_LONGEST] for line in lines])

@@ -216,11 +216,11 @@ class SpinnakerSystem:
             return f"the configuration of {where} could not be read ({exc})"
         problems = trigger_problems(config, wanted.repository, wanted.tag)
         if problems:
-            return "; ".join(problems) + f". Correct the triggers of {where}, then clear the release task"
+            return "; ".join(problems) + f". Correct the triggers of {where}"
         causes = "; ".join(_SILENT_CAUSES)
         warning = concurrency_warning(config)
         hint = f" ({warning})" if warning else ""
-        return f"a trigger of {where} matches, so one of: {causes}{hint}. Start it by hand, or clear the release task"
+        return f"a trigger of {where} matches, so one of: {causes}{hint}"
 
     async def _explained(self, execution_id: str, reason: str) -> str:
         """The reason with the stage that failed, through nested pipelines."""

@@ -249,7 +249,8 @@ def main(arguments: list[str] | None = None) -> int:
         view.conclude(settings, outcome.__dict__)
         if options.stay:
             wait_for_ctrl_c(console)
-    except SandboxError as error:
+    except (SandboxError, httpx.HTTPError) as error:
+        outcome = None
         print(f"demo: {error}\n  logs: {settings.home / 'logs'}", file=sys.stderr)
     except KeyboardInterrupt:
         console.print("interrupted")

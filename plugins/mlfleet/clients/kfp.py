@@ -49,7 +49,7 @@ __all__ = [
 
 API = "/apis/v2beta1"
 _PAGE = 200  # the server's maximum
-_CHUNK = 40  # run ids in one filter: uuids, twice encoded, within the usual limit on the length of an address
+_CHUNK = 100  # run ids in one filter: uuids, twice encoded, within the usual limit on the length of an address
 
 
 class KFPClient(SystemClient):

@@ -25,7 +25,7 @@ from mlfleet.errors import ConfigError, NotFound, RequestRefused
 TERMINAL = frozenset({"succeeded", "failed", "upstream_failed", "stopped", "skipped"})
 
 # 32 hex digits each: fifty of them stay far below the shortest limit on the length of an address.
-_CHUNK = 50
+_CHUNK = 100
 _PAGE = 100
 _SEARCHABLE = re.compile(r"[A-Za-z0-9_.\-]+")
 
@@ -192,9 +192,16 @@ class PolyaxonClient(SystemClient):
         """Ask for the end of a run; for a finished one this changes nothing."""
         await self._act(project, uuid, "stop")
 
-    async def _act(self, project: str, uuid: str, verb: str) -> None:
+    async def resume(self, project: str, uuid: str) -> None:
+        """Let a finished run go on under its own uuid. Never sent twice.
+
+        Raises RequestRefused for a run that has not ended (polyaxon.md 3: 400), OutcomeUnknown.
+        """
+        await self._act(project, uuid, "resume", repeatable=False)
+
+    async def _act(self, project: str, uuid: str, verb: str, *, repeatable: bool = True) -> None:
         path = self._api(project, "runs", uuid, verb)
-        await self.http.request("POST", path, expect=Expect.JSON_OR_NOTHING, repeatable=True)
+        await self.http.request("POST", path, expect=Expect.JSON_OR_NOTHING, repeatable=repeatable)
 
     async def delete_run(self, project: str, uuid: str) -> None:
         """Delete a run; one that is gone already is fine.

@@ -26,7 +26,7 @@ TRIGGER_TYPES = ("docker", "manual")
 
 _SIZE = 50
 _MOST_WINDOWS = 20
-_CHUNK = 20  # execution ids in one address
+_CHUNK = 100  # execution ids in one address
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ class RemoteSystem(Protocol):
     lookup_grace: float
     """Seconds after a lost answer during which ``find`` may not see the job although it was accepted."""
 
+    lane: Hashable
+    """Jobs of one connection whose systems have equal lanes can be polled with one request."""
+
     async def find(self, key: JobKey) -> list[JobStatus]:
         """The jobs that were submitted under ``key``, oldest first; several only if something went wrong."""
         ...
@@ -49,8 +52,12 @@ class RemoteSystem(Protocol):
         """Let a submitted job begin, where submitting has two phases; may be called again, also for a finished job."""
         ...
 
-    async def poll_many(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
-        """The status of each job; one that does not exist is left out."""
+    async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
+        """The status of each job; one that does not exist is left out.
+
+        ``jobs`` maps the id of each job to the system that was made for it, all of them of this one's kind, connection
+        and lane. At most one request per hundred jobs; one more for a job whose end needs an explanation is fine.
+        """
         ...
 
     async def stop(self, job_id: str) -> None:
@@ -59,6 +66,13 @@ class RemoteSystem(Protocol):
 
     async def discard(self, job_id: str) -> None:
         """Get rid of a job that a race submitted twice: as :meth:`stop`, or better where it never began."""
+        ...
+
+    async def resume(self, job_id: str) -> None:
+        """Let a job that failed go on from where it got to, under the same id.
+
+        Raises RequestRefused when it can't be (also: when it is live), NotFound when it is gone, OutcomeUnknown.
+        """
         ...
 
     async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
@@ -72,3 +86,8 @@ class RemoteSystem(Protocol):
     async def aclose(self) -> None:
         """Close the client."""
         ...
+
+
+async def look(system: RemoteSystem, job_id: str) -> JobStatus | None:
+    """One look at one job; None when it does not exist."""
+    return (await system.poll_many({job_id: system})).get(job_id)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from mlfleet.clients.kfp_models import KFPRun, KFPTask, Predicate
 from mlfleet.errors import AuthError, Conflict, NotFound, RemoteError, RequestRefused, SpecError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten, whole_lines
-from mlfleet.remote.protocol import Cursor, LogChunk
+from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 from mlfleet.systems.kfp_outputs import read_run
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://mlfleet/kfp")
@@ -52,6 +52,7 @@ class KFPSystem:
     name = "kfp"
     # WORKFLOW_GC_GRACE_PERIOD_SECONDS (kfp.md 4).
     lookup_grace = 120.0
+    lane: Hashable = None
 
     def __init__(self, client: KFPClient, pipeline_root: str | None = None, pipeline_name: str = "") -> None:
         self._client = client
@@ -95,10 +96,10 @@ class KFPSystem:
     async def confirm(self, job_id: str) -> None:
         """Nothing to do: a run starts when it is created."""
 
-    async def poll_many(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
-        """One request for up to forty runs, and one more for each that failed, to learn why."""
+    async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
+        """One request for up to a hundred runs, and one more for each that failed, to learn why."""
         found = {}
-        for run_id, run in (await self._client.runs_by_id(job_ids)).items():
+        for run_id, run in (await self._client.runs_by_id(jobs)).items():
             status = self._status(run)
             if status.state is JobState.FAILED:
                 status = replace(status, reason=_why(run if run.tasks else await self._client.get_run(run_id)))
@@ -115,6 +116,10 @@ class KFPSystem:
     async def discard(self, job_id: str) -> None:
         """As :meth:`stop`: the run may have done something, so it stays to be seen."""
         await self.stop(job_id)
+
+    async def resume(self, job_id: str) -> None:
+        """Run the failed steps again, under the same run id (kfp.md 4, ``:retry``)."""
+        await self._client.retry(job_id)
 
     async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
         """Lines of all tasks behind the cursor ``{node id: characters read | -1 when it is done}``.

@@ -10,7 +10,7 @@ different runs. Airflow runs one try of a task at a time, so this takes a proces
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlfleet.clients.polyaxon import Condition, PolyaxonClient, PolyaxonRun
 from mlfleet.errors import AuthError, Conflict, NotFound, RequestRefused, SpecError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten
-from mlfleet.remote.protocol import Cursor, LogChunk
+from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 
 KEY = "mlfleet_key"
 TASK = "mlfleet_task"
@@ -56,6 +56,11 @@ class PolyaxonSystem:
     def __init__(self, client: PolyaxonClient, project: str, best_by: Mapping[str, str] | None = None) -> None:
         self._client, self._project = client, project
         self._best_by = best_by
+
+    @property
+    def lane(self) -> Hashable:
+        """The project: CE lists the runs of one project at a time (polyaxon.md 3)."""
+        return self._project
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -102,9 +107,9 @@ class PolyaxonSystem:
         """Approve the run; approving again changes nothing (polyaxon.md 3)."""
         await self._client.approve(self._project, job_id)
 
-    async def poll_many(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
-        """One request for up to fifty runs, and one more for each that just ended badly, to learn why."""
-        runs = await self._client.runs_by_uuid(self._project, job_ids)
+    async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
+        """One request for up to a hundred runs, and one more for each that just ended badly, to learn why."""
+        runs = await self._client.runs_by_uuid(self._project, jobs)
         found = {}
         for uuid, run in runs.items():
             status = self._status(run)
@@ -125,6 +130,10 @@ class PolyaxonSystem:
         """Delete a run that a race created twice; it never was approved, so nothing is lost with it."""
         await self.stop(job_id)
         await self._client.delete_run(self._project, job_id)
+
+    async def resume(self, job_id: str) -> None:
+        """Resume the run from its checkpoint."""
+        await self._client.resume(self._project, job_id)
 
     async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
         """Lines behind the cursor ``{"before": file before the one being read, "lines": read in it}``.

@@ -25,6 +25,9 @@ class Store(dict[str, Any]):
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         self[key] = json.loads(json.dumps(value))
 
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
 
 @dataclass
 class Run:

@@ -50,10 +50,12 @@ class KFPWire:
             return httpx.Response(200, json={"experiment_id": "e1"} if request.method == "POST" else {})
         if path == "/runs":
             return self._create(request) if request.method == "POST" else self._list(request)
-        found = re.fullmatch(r"/runs/([^/:]+)(:terminate)?", path)
+        found = re.fullmatch(r"/runs/([^/:]+)(:terminate|:retry)?", path)
         if found and found[1] in self.runs:
+            if found[2] == ":retry" and self.runs[found[1]]["state"] != "FAILED":
+                return httpx.Response(400, json={"code": 3, "message": "Workflow must be Failed/Error to retry"})
             if found[2]:
-                self.runs[found[1]]["state"] = "CANCELED"
+                self.runs[found[1]]["state"] = "CANCELED" if found[2] == ":terminate" else "RUNNING"
             return httpx.Response(200, json=self.runs[found[1]])
         return httpx.Response(404, json={"code": 5, "message": "not found"})
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
-from mlfleet.errors import OutcomeUnknown
+from mlfleet.errors import OutcomeUnknown, RequestRefused
+from mlfleet.remote.decisions import Decision
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.polling import SharedPoll
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
-from mlfleet.remote.submission import Decision, Record, Submission
+from mlfleet.remote.record import Record
+from mlfleet.remote.submission import Submission
 from mlfleet.remote.watching import Outcome, Watch
 
 TASK = TaskIdentity("test", "price-suggestion", "manual__1", "default.polyaxon")
@@ -66,14 +69,25 @@ def submission(
     return Submission(system, store, task, generation, tell=tell), kinds
 
 
-async def watch(system: RemoteSystem, job_id: str, *, seconds: float = 90) -> tuple[Outcome, str]:
-    """Waits for a job with the real clock; returns how it ended and all that was said."""
-    said: list[str] = []
+def alone(system: RemoteSystem, **more: Any) -> SharedPoll:
+    """A connection that one system is."""
 
     async def connect() -> RemoteSystem:
         return system
 
-    waiting = Watch(connect=connect, job_id=job_id, interval=0.5, emit=said.append)
+    return SharedPoll(connect, **more)
+
+
+def itself(system: Any) -> Any:
+    """Makes the system of a connection that is one."""
+    return system
+
+
+async def watch(system: RemoteSystem, job_id: str, *, seconds: float = 90) -> tuple[Outcome, str]:
+    """Waits for a job with the real clock; returns how it ended and all that was said."""
+    said: list[str] = []
+
+    waiting = Watch(poll=alone(system), make=itself, job_id=job_id, interval=0.5, emit=said.append)
     try:
         return await asyncio.wait_for(waiting.run(), seconds), "\n".join(said)
     except TimeoutError:
@@ -95,6 +109,8 @@ class MemorySystem:
     lines: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     slow_stop: bool = False
+    resumes: bool = True
+    lane: Hashable = None
     closed: bool = False
 
     def put(self, state: JobState, key: JobKey | None = None, **more: Any) -> str:
@@ -138,9 +154,9 @@ class MemorySystem:
     async def confirm(self, job_id: str) -> None:
         self._called(f"confirm {job_id}")
 
-    async def poll_many(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
+    async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
         self._called("poll")
-        return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
+        return {job_id: self.jobs[job_id] for job_id in jobs if job_id in self.jobs}
 
     async def stop(self, job_id: str) -> None:
         self._called(f"stop {job_id}")
@@ -150,6 +166,12 @@ class MemorySystem:
     async def discard(self, job_id: str) -> None:
         self._called(f"discard {job_id}")
         del self.jobs[job_id]
+
+    async def resume(self, job_id: str) -> None:
+        self._called(f"resume {job_id}")
+        if not self.resumes or not self.jobs[job_id].state.is_final:
+            raise RequestRefused(self.name, "only a failed job can be resumed")
+        self.set(job_id, JobState.RUNNING, detail={}, finished_at=None)
 
     async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
         read = int(cursor.get("read", 0))

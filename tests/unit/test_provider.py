@@ -37,7 +37,19 @@ def test_modules_exist(kind: str) -> None:
     named = {module for entry in INFO[kind] for module in entry["python-modules"]}
     for module in named:
         importlib.import_module(module)
-    helpers = {"base", "__init__", "events", "registry_access", "run_values", "image_labels", "release_policy"}
+    helpers = {
+        "base",
+        "__init__",
+        "events",
+        "registry_access",
+        "run_values",
+        "image_labels",
+        "release_policy",
+        "remote_job",
+        "records",
+        "sharing",
+        "task_state",
+    }
     there = {f"mlfleet.{kind}.{path.stem}" for path in folder.glob("*.py") if path.stem not in helpers}
     assert named == there
 

@@ -13,13 +13,15 @@ from mlfleet.errors import ConfigError, TransientError
 from mlfleet.hooks.container_registry import ContainerRegistryHook
 from mlfleet.hooks.registry_access import page_of, registry_of
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
-from mlfleet.operators.base import MlfleetOperator, TaskStateRecords, find_file
+from mlfleet.operators.base import MlfleetOperator, find_file
 from mlfleet.operators.image_labels import lineage_labels
+from mlfleet.operators.records import TaskStateRecords, teller
 from mlfleet.operators.run_values import task_identity
 from mlfleet.remote import ordinal
 from mlfleet.remote.job import JobKey
 from mlfleet.systems.build_context import assemble
 from mlfleet.systems.buildah import BuildahBuilds, ImageSpec
+from mlfleet.systems.buildah_command import SYSTEM
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ class BuildImageOperator(MlfleetOperator):
             TaskStateRecords(context["task_state_store"]),
             context["ti"].max_tries,
             spec_hash,
-            tell=lambda decision: self.log.info("%s", decision.sentence),
+            tell=teller(self.log.info, SYSTEM),
         )
         return JobKey(task_identity(context), record.incarnation, record.n), spec_hash
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.errors import JobError, SpecError
 from mlfleet.hooks.kfp import KFPHook
-from mlfleet.operators.base import BaseRemoteJobOperator, find_file, own_params
+from mlfleet.operators.base import find_file, own_params
+from mlfleet.operators.remote_job import BaseRemoteJobOperator
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.kfp import KFPSystem
 from mlfleet.systems.kfp_package import load_package
@@ -80,9 +81,9 @@ class KFPRunOperator(BaseRemoteJobOperator):
         """KFP."""
         return KFPSystem(client, args["pipeline_root"], args["pipeline_name"])
 
-    def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
+    def make_trigger(self, common: Mapping[str, Any], args: Mapping[str, Any]) -> RemoteJobTrigger:
         """Waits for the run."""
-        return KFPTrigger(**self.trigger_args(job_id, deadline))
+        return KFPTrigger(**common)
 
     def todo_for(self, error: JobError) -> str:
         """A pipeline that does not compile or fit is mended in its file, or in the manifest's parameters."""

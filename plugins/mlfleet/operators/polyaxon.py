@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import ConfigError, JobError, SpecError
 from mlfleet.hooks.polyaxon import PolyaxonHook
-from mlfleet.operators.base import BaseRemoteJobOperator, find_file, own_params
+from mlfleet.operators.base import find_file, own_params
+from mlfleet.operators.remote_job import BaseRemoteJobOperator
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.polyaxon import PolyaxonSystem
 from mlfleet.systems.polyaxon_operation import as_content, build_operation, is_search, warnings
@@ -87,9 +88,9 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
         """Polyaxon."""
         return PolyaxonSystem(client, args["project"], args["best_by"])
 
-    def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
+    def make_trigger(self, common: Mapping[str, Any], args: Mapping[str, Any]) -> RemoteJobTrigger:
         """Waits for the run."""
-        return PolyaxonTrigger(**self.trigger_args(job_id, deadline), **args)
+        return PolyaxonTrigger(**common, **args)
 
     def todo_for(self, error: JobError) -> str:
         """A refused specification is mended in its file."""

@@ -16,12 +16,13 @@ from mlfleet.hooks.container_registry import ContainerRegistryHook
 from mlfleet.hooks.registry_access import page_of, registry_of
 from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
-from mlfleet.operators.base import MlfleetOperator, TaskStateRecords
+from mlfleet.operators.base import MlfleetOperator
+from mlfleet.operators.records import TaskStateRecords, teller
 from mlfleet.operators.release_policy import Facts, Verdict, decide
 from mlfleet.operators.run_values import task_identity
 from mlfleet.remote import ordinal
 from mlfleet.remote.job import JobKey, digest
-from mlfleet.remote.submission import Record
+from mlfleet.remote.record import Record
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ReleaseOperator(MlfleetOperator):
             TaskStateRecords(context["task_state_store"]),
             context["ti"].max_tries,
             digest([image["repository"], image["digest"]]),
-            tell=lambda decision: self.log.info("%s", decision.sentence),
+            tell=teller(self.log.info, "container_registry"),
             now=time.time(),
         )
         key = JobKey(task_identity(context), record.incarnation, record.n)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlfleet.clients.spinnaker import SpinnakerClient
-from mlfleet.errors import ConfigError, JobError, JobTimedOut
+from mlfleet.errors import ConfigError, JobError, JobTimedOut, NotFound
 from mlfleet.hooks.spinnaker import SpinnakerHook
-from mlfleet.operators.base import BaseRemoteJobOperator
-from mlfleet.remote.job import JobStatus
-from mlfleet.remote.protocol import RemoteSystem
-from mlfleet.remote.submission import Decision
+from mlfleet.operators.records import teller
+from mlfleet.operators.remote_job import BaseRemoteJobOperator
+from mlfleet.remote.decisions import Decision, Kind
+from mlfleet.remote.job import JobState, JobStatus
+from mlfleet.remote.protocol import RemoteSystem, look
+from mlfleet.remote.submission import RerunMode
 from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
 from mlfleet.triggers.base import RemoteJobTrigger
 from mlfleet.triggers.spinnaker import SpinnakerTrigger
@@ -79,17 +81,26 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
         """Spinnaker."""
         return SpinnakerSystem(client, Deployment.from_json(args["deployment"]))
 
-    def make_trigger(self, job_id: str, args: Mapping[str, Any], deadline: float | None) -> RemoteJobTrigger:
+    def make_trigger(self, common: Mapping[str, Any], args: Mapping[str, Any]) -> RemoteJobTrigger:
         """Waits for the execution and its end."""
-        return SpinnakerTrigger(**self.trigger_args(job_id, deadline), **args)
+        return SpinnakerTrigger(**common, **args)
 
     async def begin(
-        self, system: RemoteSystem, spec: Mapping[str, Any], context: Context, tell: Callable[[Decision], None]
+        self, system: RemoteSystem, spec: Mapping[str, Any], context: Context, mode: RerunMode | None
     ) -> JobStatus:
         """Look, without submitting: no record is needed for a job that somebody else starts."""
         wanted = Deployment.from_json(spec)
-        tell(Decision("look", f"looking for the execution of {wanted.id} in {wanted.application}/{wanted.pipeline}"))
-        return (await system.poll_many([wanted.id]))[wanted.id]
+        where = f"{wanted.application}/{wanted.pipeline}"
+        tell = teller(self.log.info, system.name)
+        tell(Decision(Kind.LOOK, f"looking for the execution of {wanted.id} in {where}"))
+        status = await look(system, wanted.id)
+        if status is None:
+            raise NotFound(system.name, f"the execution of {wanted.id} in {where} does not exist any more")
+        if mode is RerunMode.RESUME and status.state is JobState.FAILED:
+            tell(Decision(Kind.RESUMED, f"a person asked to start {where} by hand for {wanted.id}", wanted.id))
+            await system.resume(wanted.id)
+            return await look(system, wanted.id) or status
+        return status
 
     def todo_for(self, error: JobError) -> str:
         """A tag starts one execution only: looking again, which is what clearing this task does, would not deploy."""

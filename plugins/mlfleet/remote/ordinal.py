@@ -6,11 +6,11 @@ take the next one. The record is kept before the work begins, so that a crash ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from mlfleet.remote.decisions import Decision, Kind, Tell, nobody
 from mlfleet.remote.job import new_incarnation
-from mlfleet.remote.submission import Decision, Phase, Record, RecordStore
+from mlfleet.remote.record import Phase, Record, RecordStore
 
 
 def enter(
@@ -18,7 +18,7 @@ def enter(
     generation: int,
     spec_hash: str,
     *,
-    tell: Callable[[Decision], None] = lambda decision: None,
+    tell: Tell = nobody,
     now: float = 0.0,
 ) -> Record:
     """The record to work under, saved. ``generation`` counts the clears of the task (Airflow's ``ti.max_tries``).
@@ -28,22 +28,15 @@ def enter(
     found = store.load()
     if found is None:
         record = Record(new_incarnation(), 1, generation, spec_hash, Phase.SUBMITTING, attempted_at=now)
-        tell(Decision("first", "no record of this task: this is number 1"))
+        tell(Decision(Kind.FIRST, "no record of this task: this is number 1", n=1))
     elif found.generation != generation:
-        record = _following(found, generation, spec_hash, now)
-        tell(Decision("cleared", f"a person cleared this task: this is number {record.n}"))
+        record = replace(found.following(generation, spec_hash), attempted_at=now)
+        tell(Decision(Kind.CLEARED, f"a person cleared this task: this is number {record.n}", n=record.n))
     elif found.spec_hash != spec_hash:
-        record = _following(found, generation, spec_hash, now)
-        tell(Decision("spec_changed", f"the content changed since the last try: this is number {record.n}"))
+        record = replace(found.following(generation, spec_hash), attempted_at=now)
+        tell(Decision(Kind.SPEC_CHANGED, f"the content changed since the last try: number {record.n}", n=record.n))
     else:
-        tell(Decision("carried_on", f"a retry: number {found.n} again"))
+        tell(Decision(Kind.CARRIED_ON, f"a retry: number {found.n} again", n=found.n))
         return found
     store.save(record)
     return record
-
-
-def _following(found: Record, generation: int, spec_hash: str, now: float) -> Record:
-    return replace(
-        found, n=found.n + 1, generation=generation, spec_hash=spec_hash, phase=Phase.SUBMITTING, job_id=None,
-        attempted_at=now,
-    )  # fmt: skip

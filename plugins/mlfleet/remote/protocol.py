@@ -33,8 +33,10 @@ class RemoteSystem(Protocol):
     lookup_grace: float
     """Seconds after a lost answer during which ``find`` may not see the job although it was accepted."""
 
-    lane: Hashable
-    """Jobs of one connection whose systems have equal lanes can be polled with one request."""
+    @property
+    def lane(self) -> Hashable:
+        """Jobs of one connection whose systems have equal lanes can be polled with one request."""
+        ...
 
     async def find(self, key: JobKey) -> list[JobStatus]:
         """The jobs that were submitted under ``key``, oldest first; several only if something went wrong."""

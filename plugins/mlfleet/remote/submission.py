@@ -11,8 +11,10 @@ a person cleared        stop, next n  next n        wait, next n   on_failed  ne
 no record               stop what is live under the same task; never adopt a finished job
 ======================  ============  ============  =============  =========  ==============
 
-A changed spec stops a live job before the next one starts. ``on_failed`` is asked when a *retry* meets a failed job; a
-person's clear always means a new one.
+A changed spec stops a live job before the next one starts. ``on_failed``: "resubmit" takes the next n, "resume" lets
+the failed job go on, "fail" fails again on a retry. After a person's clear "fail" takes the next n too (clear means run
+again), and "resume" resumes only a job that had failed *before* the clear: one that the clear ended is done with. For
+one rerun a person may choose: "fresh" is always the next n, "resume" resumes what is neither live nor succeeded.
 """
 
 from __future__ import annotations
@@ -20,86 +22,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from mlfleet.errors import MlfleetError, OutcomeUnknown, RemoteError, TransientError
+from mlfleet.errors import MlfleetError, NotFound, OutcomeUnknown, RemoteError, RequestRefused, TransientError
+from mlfleet.remote.decisions import Decision, Kind, Tell, nobody
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest, new_incarnation
-from mlfleet.remote.protocol import RemoteSystem
+from mlfleet.remote.protocol import RemoteSystem, look
+from mlfleet.remote.record import TALLIED, Phase, Record, RecordStore
 
 # How long an entry waits for a job that it stopped, or found stopping, before it goes on without it.
 STOP_PATIENCE = 120.0
+# How long a resumed job may still look ended.
+REVIVAL_PATIENCE = 60.0
 _LOOK_AGAIN = 2.0
-
-
-class Phase(StrEnum):
-    """What the record knows about the submit call of its ordinal."""
-
-    SUBMITTING = "submitting"
-    SUBMITTED = "submitted"
 
 
 class OnFailed(StrEnum):
     """What a retry does with a job that failed."""
 
     RESUBMIT = "resubmit"
+    RESUME = "resume"
     FAIL = "fail"
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is kept about a task's job; ``attempted_at`` is the epoch second of the last submit call."""
+class RerunMode(StrEnum):
+    """What a person asks of the next try alone."""
 
-    incarnation: str
-    n: int
-    generation: int
-    spec_hash: str
-    phase: Phase
-    job_id: str | None = None
-    attempted_at: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON for the store."""
-        return {"v": 1, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: object) -> Record | None:
-        """The opposite; None for anything that is not such a record."""
-        if not isinstance(data, Mapping):
-            return None
-        try:
-            return cls(
-                incarnation=str(data["incarnation"]),
-                n=int(data["n"]),
-                generation=int(data["generation"]),
-                spec_hash=str(data["spec_hash"]),
-                phase=Phase(data["phase"]),
-                job_id=str(data["job_id"]) if data.get("job_id") else None,
-                attempted_at=float(data.get("attempted_at") or 0.0),
-            )
-        except (KeyError, TypeError, ValueError):
-            return None
-
-
-class RecordStore(Protocol):
-    """Where the record lives; survives the process."""
-
-    def load(self) -> Record | None:
-        """The record, None when there is none."""
-        ...
-
-    def save(self, record: Record) -> None:
-        """Keep it before returning."""
-        ...
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One decision: ``kind`` is what counters count, ``sentence`` what an on-call engineer reads."""
-
-    kind: str
-    sentence: str
+    FRESH = "fresh"
+    RESUME = "resume"
 
 
 class Submission:
@@ -117,13 +69,15 @@ class Submission:
         generation: int,
         *,
         on_failed: OnFailed = OnFailed.RESUBMIT,
-        tell: Callable[[Decision], None] = lambda decision: None,
+        mode: RerunMode | None = None,
+        tell: Tell = nobody,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.system, self.store, self.task, self.generation = system, store, task, generation
-        self.on_failed = on_failed
+        self.on_failed, self.mode = on_failed, mode
         self._tell, self._now, self._sleep = tell, now, sleep
+        self._counts: dict[str, int] = {"entries": 1}
 
     async def enter(self, spec: Mapping[str, Any]) -> JobStatus:
         """The job of this task: live, succeeded, or (``on_failed`` fail) failed.
@@ -134,10 +88,17 @@ class Submission:
         spec_hash = digest(spec)
         record = self.store.load()
         if record is None:
-            return await self._begin(spec, spec_hash)
-        if record.generation != self.generation:
-            return await self._after_clear(record, spec, spec_hash)
-        return await self._carry_on(record, spec, spec_hash)
+            status = await self._begin(spec, spec_hash)
+        elif self.mode is RerunMode.FRESH:
+            self._say(Kind.FRESH, f"a person asked for a fresh job: job {record.n + 1} will be a new one", n=record.n)
+            await self._end_all(record)
+            status = await self._next(record, spec, spec_hash)
+        elif record.generation != self.generation:
+            status = await self._after_clear(record, spec, spec_hash)
+        else:
+            status = await self._carry_on(record, spec, spec_hash)
+        self._flush()
+        return status
 
     def key(self, record: Record) -> JobKey:
         """The key of a record's job."""
@@ -145,25 +106,38 @@ class Submission:
 
     async def _begin(self, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
         for status in await self.system.find_task(self.task):
-            self._say("reaped", f"job {status.id} of this task is {status.native} without a record: stopping it")
+            why = f"job {status.id} of this task is {status.native} without a record: stopping it"
+            self._say(Kind.REAPED, why, status.id)
             await self._stop_and_wait(status)
         return await self._submit(Record(new_incarnation(), 0, self.generation, spec_hash, Phase.SUBMITTING), spec)
 
     async def _after_clear(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
-        self._say("cleared", f"a person cleared this task: job {record.n + 1} will be a new one")
+        status = await self._resolve(record) if self._may_resume(record) else None
+        if status is not None and status.state in {JobState.FAILED, JobState.STOPPED} and record.spec_hash == spec_hash:
+            after = f"a person cleared this task after job {status.id} ended {status.native}"
+            self._say(Kind.CLEARED, after, status.id)
+            return await self._resume(replace(record, generation=self.generation), status, spec)
+        self._say(Kind.CLEARED, f"a person cleared this task: job {record.n + 1} will be a new one", n=record.n)
         await self._end_all(record)
         return await self._next(record, spec, spec_hash)
+
+    def _may_resume(self, record: Record) -> bool:
+        """Whether a clear may resume: a job that the clear itself stopped was live, and is replaced."""
+        asked = self.mode is RerunMode.RESUME
+        return asked or (self.on_failed is OnFailed.RESUME and record.ended == JobState.FAILED.value)
 
     async def _carry_on(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
         status = await self._resolve(record)
         if status is None:
             if record.phase is Phase.SUBMITTED:
-                self._say("lost", f"job {record.job_id} does not exist any more: submitting the next one")
+                gone = f"job {record.job_id} does not exist any more: submitting the next one"
+                self._say(Kind.LOST, gone, record.job_id or "")
                 return await self._next(record, spec, spec_hash)
-            self._say("resumed", "an earlier try ended before its submit call was answered, and no job came of it")
+            unanswered = "an earlier try ended before its submit call was answered, and no job came of it"
+            self._say(Kind.UNANSWERED, unanswered, n=record.n)
             return await self._submit(replace(record, spec_hash=spec_hash), spec)
         if record.spec_hash != spec_hash:
-            self._say("spec_changed", f"the specification changed since job {status.id} was submitted")
+            self._say(Kind.SPEC_CHANGED, f"the specification changed since job {status.id} was submitted", status.id)
             await self._end_all(record)
             return await self._next(record, spec, spec_hash)
         return await self._judge(record, status, spec)
@@ -171,59 +145,103 @@ class Submission:
     async def _judge(self, record: Record, status: JobStatus, spec: Mapping[str, Any]) -> JobStatus:
         """The row "same clear-generation" of the table, for a job that exists."""
         if status.state is JobState.STOPPING:
-            self._say("stopping", f"job {status.id} is being stopped: waiting for its end, then the next one")
+            waits = f"job {status.id} is being stopped: waiting for its end, then the next one"
+            self._say(Kind.STOPPING, waits, status.id)
             await self._wait_for_end(status)
             return await self._next(record, spec, record.spec_hash)
         if status.state is JobState.SUCCEEDED or status.state.is_live:
-            verb = "already succeeded" if status.state.is_final else f"is {status.native or status.state}"
-            self._say("adopted", f"job {status.id} {verb}: carrying on with it, nothing is submitted")
-            if record.phase is Phase.SUBMITTING:
-                return await self._keep_oldest(record, await self.system.find(self.key(record)) or [status])
-            return status
+            return await self._adopt(record, status)
+        if self.on_failed is OnFailed.RESUME or self.mode is RerunMode.RESUME:
+            return await self._resume(record, status, spec)
         if self.on_failed is OnFailed.FAIL:
-            self._say("kept_failed", f"job {status.id} ended {status.native}, and on_failed says fail")
+            kept = f"job {status.id} ended {status.native}, and on_failed says fail"
+            self._say(Kind.KEPT_FAILED, kept, status.id)
             return status
-        self._say("resubmit", f"job {status.id} ended {status.native}: submitting the next one")
+        self._say(Kind.RESUBMIT, f"job {status.id} ended {status.native}: submitting the next one", status.id)
         return await self._next(record, spec, record.spec_hash)
+
+    async def _adopt(self, record: Record, status: JobStatus) -> JobStatus:
+        verb = "already succeeded" if status.state.is_final else f"is {status.native or status.state}"
+        carrying = f"job {status.id} {verb}: carrying on with it, nothing is submitted"
+        self._say(Kind.ADOPTED, carrying, status.id, record.n)
+        found = await self._all_of(record, status)
+        if record.phase is Phase.SUBMITTED:
+            # Known and maybe hours old: a twin that shows up only now, however old, is the one to go.
+            found.sort(key=lambda each: each.id != status.id)
+        return await self._keep_first(record, found)
+
+    async def _resume(self, record: Record, status: JobStatus, spec: Mapping[str, Any]) -> JobStatus:
+        """Let a failed job go on; where the system refuses, the next one."""
+        self._say(Kind.RESUMED, f"job {status.id} ended {status.native}: resuming it", status.id, record.n)
+        self._save(replace(record, phase=Phase.SUBMITTED, job_id=status.id, ended=""))
+        try:
+            await self.system.resume(status.id)
+        except OutcomeUnknown as exc:
+            lost = f"the answer to the resume call was lost ({exc}): looking whether it had its effect"
+            self._say(Kind.ANSWER_LOST, lost, status.id)
+        except RequestRefused as exc:
+            seen = None if isinstance(exc, NotFound) else await look(self.system, status.id)
+            if seen is None or seen.state.is_final:
+                refused = f"job {status.id} can't be resumed ({exc}): submitting the next one"
+                self._say(Kind.RESUME_REFUSED, refused, status.id)
+                return await self._next(record, spec, record.spec_hash)
+            return seen
+        return await self._revived(status)
+
+    async def _revived(self, status: JobStatus) -> JobStatus:
+        """The job once it is seen live again. Raises TransientError: submitting another one could make two."""
+        until = self._now() + REVIVAL_PATIENCE
+        while True:
+            seen = await look(self.system, status.id)
+            # A short job may have run to its end between two looks; another end than the one it was resumed from shows.
+            if seen is not None and (not seen.state.is_final or seen.finished_at != status.finished_at):
+                return seen
+            if self._now() >= until:
+                waited = f"job {status.id} was resumed and did not come back within {REVIVAL_PATIENCE:g} s"
+                raise TransientError(self.system.name, waited)
+            await self._sleep(_LOOK_AGAIN)
 
     async def _resolve(self, record: Record) -> JobStatus | None:
         """The record's job, or None when there is none and none can appear any more."""
         if record.job_id:
-            return (await self.system.poll_many([record.job_id])).get(record.job_id)
+            return await look(self.system, record.job_id)
         return await self._look_until(record, record.attempted_at + self.system.lookup_grace)
 
     async def _next(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
-        following = Record(record.incarnation, record.n + 1, self.generation, spec_hash, Phase.SUBMITTING)
-        return await self._submit(following, spec)
+        return await self._submit(record.following(self.generation, spec_hash), spec)
 
     async def _submit(self, record: Record, spec: Mapping[str, Any]) -> JobStatus:
         found = await self.system.find(self.key(record))
         if found:
-            self._say("adopted", f"job {found[0].id} was submitted under this key before: carrying on with it")
-            return await self._keep_oldest(record, found)
+            before = f"job {found[0].id} was submitted under this key before: carrying on with it"
+            self._say(Kind.ADOPTED, before, found[0].id, record.n)
+            return await self._keep_first(record, found)
         status = await self._send(record, spec)
-        return await self._keep_oldest(record, await self.system.find(self.key(record)) or [status])
+        return await self._keep_first(record, await self._all_of(record, status))
 
     async def _send(self, record: Record, spec: Mapping[str, Any]) -> JobStatus:
         """The submit call; a second one only after the look-up could have seen the first one's job."""
         for last in (False, True):
             record = replace(record, attempted_at=self._now())
-            self.store.save(record)
+            self._save(record)
             try:
                 status = await self.system.submit(self.key(record), spec)
             except OutcomeUnknown as exc:
-                self._say("answer_lost", f"the answer to the submit call was lost ({exc}): looking whether a job came")
+                lost = f"the answer to the submit call was lost ({exc}): looking whether a job came"
+                self._say(Kind.ANSWER_LOST, lost, n=record.n)
                 found = await self._look_until(record, self._now() + self.system.lookup_grace)
                 if found is not None:
+                    self._say(Kind.SUBMITTED, f"job {found.id} came of it (number {record.n})", found.id, record.n)
                     return found
                 if last:
                     raise
                 continue
             except MlfleetError:
                 # Refused, or never sent: nothing can appear, so the next try need not wait for it.
-                self.store.save(replace(record, attempted_at=0.0))
+                self._save(replace(record, attempted_at=0.0))
                 raise
-            self._say("submitted", f"submitted job {status.id} (number {record.n}, key {self.key(record).value})")
+            submitted = f"submitted job {status.id} (number {record.n}, key {self.key(record).value})"
+            self._say(Kind.SUBMITTED, submitted, status.id, record.n)
             return status
         raise AssertionError("the loop returns or raises")
 
@@ -242,29 +260,41 @@ class Submission:
                 return None
             await self._sleep(_LOOK_AGAIN)
 
-    async def _keep_oldest(self, record: Record, found: list[JobStatus]) -> JobStatus:
+    async def _all_of(self, record: Record, status: JobStatus) -> list[JobStatus]:
+        """All jobs of the record's key, oldest first; ``status`` is one of them, also while the list lags behind."""
+        found = await self.system.find(self.key(record))
+        if status.id in {each.id for each in found}:
+            return found
+        return sorted([*found, status], key=lambda each: (each.created_at is None, each.created_at or 0, each.id))
+
+    async def _keep_first(self, record: Record, found: list[JobStatus]) -> JobStatus:
         """Save the first of ``found`` and get rid of the others, which only a race can have made."""
         winner, *others = found
-        await self.system.confirm(winner.id)
-        self.store.save(replace(record, phase=Phase.SUBMITTED, job_id=winner.id))
+        if (record.phase, record.job_id) != (Phase.SUBMITTED, winner.id):
+            await self.system.confirm(winner.id)
+            self._save(replace(record, phase=Phase.SUBMITTED, job_id=winner.id))
         for status in others:
             if not status.state.is_final:
-                self._say("duplicate", f"job {status.id} has the same key as the older {winner.id}: removing it")
+                double = f"job {status.id} has the same key as {winner.id}: removing it"
+                self._say(Kind.DUPLICATE, double, status.id, record.n)
                 await self.system.discard(status.id)
         return winner
 
     async def _end_all(self, record: Record) -> None:
-        """Stop whatever of the record is still live."""
+        """Stop whatever of the record is still live, or may still appear."""
+        if record.phase is Phase.SUBMITTING:
+            await self._look_until(record, record.attempted_at + self.system.lookup_grace)
         found = await self.system.find(self.key(record))
         if record.job_id and record.job_id not in {status.id for status in found}:
-            found += (await self.system.poll_many([record.job_id])).values()
+            found += (await self.system.poll_many({record.job_id: self.system})).values()
         for status in found:
             if not status.state.is_final:
                 await self._stop_and_wait(status)
 
     async def _stop_and_wait(self, status: JobStatus) -> None:
         if status.state is not JobState.STOPPING:
-            self._say("stopped", f"stopping job {status.id}, which is {status.native or status.state}")
+            stopping = f"stopping job {status.id}, which is {status.native or status.state}"
+            self._say(Kind.STOPPED, stopping, status.id)
             await self.system.stop(status.id)
         await self._wait_for_end(status)
 
@@ -272,7 +302,7 @@ class Submission:
         until = self._now() + STOP_PATIENCE
         while self._now() < until:
             try:
-                seen = (await self.system.poll_many([status.id])).get(status.id)
+                seen = await look(self.system, status.id)
             except RemoteError as exc:
                 if not exc.retryable:
                     raise
@@ -280,7 +310,24 @@ class Submission:
                 if seen is None or seen.state.is_final:
                     return
             await self._sleep(_LOOK_AGAIN)
-        self._say("stop_slow", f"job {status.id} did not end within {STOP_PATIENCE:g} s of being stopped: going on")
+        slow = f"job {status.id} did not end within {STOP_PATIENCE:g} s of being stopped: going on"
+        self._say(Kind.STOP_SLOW, slow, status.id)
 
-    def _say(self, kind: str, sentence: str) -> None:
-        self._tell(Decision(kind, sentence))
+    def _say(self, kind: Kind, sentence: str, job_id: str = "", n: int | None = None) -> None:
+        if kind in TALLIED:
+            self._counts[TALLIED[kind]] = self._counts.get(TALLIED[kind], 0) + 1
+        self._tell(Decision(kind, sentence, job_id, n))
+
+    def _save(self, record: Record) -> None:
+        """Keep the record, with what this entry counted since the last time."""
+        kept = self.store.load()
+        tally = dict(kept.tally if kept is not None else record.tally)
+        for name, count in self._counts.items():
+            tally[name] = tally.get(name, 0) + count
+        self._counts = {}
+        self.store.save(replace(record, tally=tally))
+
+    def _flush(self) -> None:
+        record = self.store.load()
+        if self._counts and record is not None:
+            self._save(record)

@@ -15,7 +15,7 @@ from mlfleet.hooks.base import SystemHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobStatus
-from mlfleet.remote.protocol import RemoteSystem
+from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.watching import End, Outcome
 from mlfleet.triggers.base import CURSOR_KEY, RemoteJobTrigger
 from mlfleet.triggers.events import failing_fast
@@ -110,6 +110,6 @@ def _todo_for(error: JobError) -> str:
 async def _look(connect: Callable[[], RemoteSystem], job_id: str) -> JobStatus | None:
     system = connect()
     try:
-        return (await system.poll_many([job_id])).get(job_id)
+        return await look(system, job_id)
     finally:
         await system.aclose()

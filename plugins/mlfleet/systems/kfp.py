@@ -23,7 +23,9 @@ from mlfleet.errors import AuthError, Conflict, NotFound, RemoteError, RequestRe
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten, whole_lines
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
+from mlfleet.systems.infrastructure import is_infrastructure
 from mlfleet.systems.kfp_outputs import read_run
+from mlfleet.systems.kfp_package import without_caching
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://mlfleet/kfp")
 
@@ -75,14 +77,21 @@ class KFPSystem:
         return [self._status(run) for run in page.runs if not run.is_final]
 
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
-        """Start a run of ``{"pipeline_spec", "parameters", "experiment", "pipeline_root"}``."""
+        """Start a run of ``{"pipeline_spec", "parameters", "experiment", "pipeline_root"}``.
+
+        Instead of the spec a stored version may be named: ``"version": {"pipeline_id", "pipeline_version_id"}``. From
+        the second job of a task on the cache is off: it would answer with what the person wants to be done again.
+        """
         experiment = await self._client.ensure_experiment(spec["experiment"])
+        pipeline = spec.get("pipeline_spec")
+        if pipeline is None:
+            pipeline = await self._stored(key, spec["version"])
         try:
             run = await self._client.create_run(
                 run_id=run_id_for(key),
                 display_name=key.name,
                 experiment_id=experiment,
-                pipeline_spec=spec["pipeline_spec"],
+                pipeline_spec=without_caching(pipeline) if key.n > 0 else pipeline,
                 parameters=spec.get("parameters"),
                 pipeline_root=spec.get("pipeline_root"),
                 description=json.dumps({"mlfleet_key": key.value, "task": key.task.label, "dag_run": key.task.run_id}),
@@ -93,6 +102,15 @@ class KFPSystem:
             raise SpecError(self.name, key.name, "refused", exc.reason or exc.message) from exc
         return self._status(run)
 
+    async def _stored(self, key: JobKey, version: Mapping[str, str]) -> Mapping[str, Any]:
+        """The compiled pipeline of a stored version. Raises SpecError: the server answers 500 for an unknown one."""
+        wanted = [Predicate("pipeline_version_id", version["pipeline_version_id"])]
+        found = await self._client.list_versions(version["pipeline_id"], wanted)
+        if not found:
+            name = f"{version['pipeline_version_id']} of pipeline {version['pipeline_id']}"
+            raise SpecError(self.name, key.name, "not submitted", f"there is no version {name}")
+        return found[0].spec
+
     async def confirm(self, job_id: str) -> None:
         """Nothing to do: a run starts when it is created."""
 
@@ -102,7 +120,10 @@ class KFPSystem:
         for run_id, run in (await self._client.runs_by_id(jobs)).items():
             status = self._status(run)
             if status.state is JobState.FAILED:
-                status = replace(status, reason=_why(run if run.tasks else await self._client.get_run(run_id)))
+                reason = _why(run if run.tasks else await self._client.get_run(run_id))
+                status = replace(status, reason=reason)
+                if is_infrastructure(reason):
+                    status = status.with_detail(infrastructure=True)
             found[run_id] = status
         return found
 

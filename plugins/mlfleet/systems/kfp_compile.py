@@ -1,6 +1,6 @@
 """Compiles one KFP pipeline; run as a program of its own, by path, with an interpreter that has the KFP SDK.
 
-    python kfp_compile.py pipeline.py:function out.json [--keep-caching]
+    python kfp_compile.py pipeline.py:function out.json
 
 In a process of its own because importing the SDK takes seconds and 114 MB, and its pins contradict a modern Airflow
 image's (kfp.md 1): so this file needs nothing of mlfleet. Writes ``{"ir": ..., "platform": ... | null}``, or
@@ -27,7 +27,7 @@ class Refusal(Exception):
         self.kind = kind
 
 
-def compile_target(target: str, keep_caching: bool) -> dict[str, Any]:
+def compile_target(target: str) -> dict[str, Any]:
     """The compiled pipeline of ``path.py:function``; raises Refusal."""
     name, _, function = target.rpartition(":")
     path = Path(name).resolve()
@@ -44,9 +44,6 @@ def compile_target(target: str, keep_caching: bool) -> dict[str, Any]:
         except Exception as exc:
             raise Refusal("compile", _told(exc, path)) from exc
         documents = list(yaml.safe_load_all(package.read_text()))
-    if not keep_caching:
-        # Decided here because the server's switch is ignored for stored versions (kfp.md 5) and on by default.
-        _switch_caching_off(documents[0])
     return {"ir": documents[0], "platform": documents[1] if len(documents) > 1 else None}
 
 
@@ -77,22 +74,14 @@ def _told(error: Exception, path: Path) -> str:
     return f"{where}: {type(error).__name__}: {error}"
 
 
-def _switch_caching_off(ir: dict[str, Any]) -> None:
-    dags = [ir["root"], *ir.get("components", {}).values()]
-    for dag in dags:
-        for task in dag.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = {}
-
-
 def main(argv: list[str]) -> int:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--keep-caching", action="store_true")
     args = parser.parse_args(argv)
     try:
-        answer: dict[str, Any] = compile_target(args.target, args.keep_caching)
+        answer: dict[str, Any] = compile_target(args.target)
     except Refusal as refusal:
         answer = {"error": {"kind": refusal.kind, "message": str(refusal)}}
     args.output.write_text(json.dumps(answer))

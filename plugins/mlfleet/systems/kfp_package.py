@@ -67,14 +67,30 @@ def load_package(path: Path, function: str, *, enable_caching: bool = False) -> 
     With ``enable_caching`` the file's own decisions stay, otherwise caching is off for every task. Raises SpecError
     when it does not compile, ConfigError when there is no SDK.
     """
-    if path.suffix in {".yaml", ".yml", ".json"}:
-        return _read(path)
+    compiled = path.suffix in {".yaml", ".yml", ".json"}
+    package = _read(path) if compiled else _compile(path, function)
+    return package if enable_caching else PipelinePackage(without_caching(package.ir), package.platform)
+
+
+def without_caching(ir: Mapping[str, Any]) -> dict[str, Any]:
+    """The compiled pipeline with the cache off for every task.
+
+    Decided in the pipeline because the server's switch is ignored for stored versions (kfp.md 5) and on by default.
+    ``ir`` may be wrapped with its platform spec.
+    """
+    copy: dict[str, Any] = json.loads(json.dumps(ir))
+    pipeline = copy.get("pipeline_spec", copy)
+    for dag in [pipeline.get("root", {}), *(pipeline.get("components") or {}).values()]:
+        for task in dag.get("dag", {}).get("tasks", {}).values():
+            task["cachingOptions"] = {}
+    return copy
+
+
+def _compile(path: Path, function: str) -> PipelinePackage:
     python = os.environ.get(PYTHON_VARIABLE) or sys.executable
     with tempfile.TemporaryDirectory(prefix="mlfleet-kfp-") as folder:
         output = Path(folder) / "out.json"
         command = [python, "-P", kfp_compile.__file__, f"{path}:{function}", str(output)]
-        if enable_caching:
-            command.append("--keep-caching")
         tail = _run(command, path)
         if not output.exists():
             raise SpecError("kfp", path.name, "not compiled", f"the compiler died: {tail}")

@@ -19,6 +19,7 @@ from mlfleet.errors import AuthError, Conflict, NotFound, RequestRefused, SpecEr
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
+from mlfleet.systems.infrastructure import is_infrastructure
 
 KEY = "mlfleet_key"
 TASK = "mlfleet_task"
@@ -56,6 +57,7 @@ class PolyaxonSystem:
     def __init__(self, client: PolyaxonClient, project: str, best_by: Mapping[str, str] | None = None) -> None:
         self._client, self._project = client, project
         self._best_by = best_by
+        self._is_search = best_by is not None
 
     @property
     def lane(self) -> Hashable:
@@ -112,6 +114,9 @@ class PolyaxonSystem:
         runs = await self._client.runs_by_uuid(self._project, jobs)
         found = {}
         for uuid, run in runs.items():
+            asked_by = jobs.get(uuid)
+            if isinstance(asked_by, PolyaxonSystem) and run.kind == "matrix":
+                asked_by._is_search = True
             status = self._status(run)
             if status.state in {JobState.FAILED, JobState.STOPPED}:
                 history = await self._client.statuses(self._project, uuid)
@@ -141,7 +146,7 @@ class PolyaxonSystem:
         The file of a live run grows and is read again from its beginning (clients.polyaxon.LogPage). A matrix has no
         log of its own: it gets a line per finished child, the cursor being ``{"children": [uuid, ...]}``.
         """
-        if self._best_by is not None:
+        if self._is_search:
             return await self._children_log(job_id, cursor)
         before, read = cursor.get("before"), int(cursor.get("lines") or 0)
         page = await self._client.logs(self._project, job_id, before)
@@ -171,22 +176,25 @@ class PolyaxonSystem:
         """The best succeeded child; raises SpecError when no child has the metric."""
         if self._best_by is None:
             return None
-        metric, direction = self._best_by["metric"], self._best_by.get("direction", "min")
+        metric = self._best_by["metric"]
         children = [c for c in await self._client.children(self._project, job_id) if c.status == "succeeded"]
-        best = best_child(children, metric, direction)
+        best = self._best_of(children)
         if best is None:
             has = sorted({name for child in children for name in child.outputs}) or ["nothing"]
             reason = f"none of its {len(children)} succeeded runs has the output {metric!r}; they have {', '.join(has)}"
             raise SpecError(self.name, job_id, "succeeded", reason, self._client.run_url(self._project, job_id))
         return {"uuid": best.uuid, "inputs": dict(best.inputs), "outputs": dict(best.outputs)}
 
+    def _best_of(self, children: Sequence[PolyaxonRun]) -> PolyaxonRun | None:
+        if self._best_by is None:
+            return None
+        return best_child(children, self._best_by["metric"], self._best_by.get("direction", "min"))
+
     async def _children_log(self, job_id: str, cursor: Cursor) -> LogChunk:
         told = list(cursor.get("children") or ())
         lines = []
         children = await self._client.children(self._project, job_id)
-        assert self._best_by is not None
-        metric, direction = self._best_by["metric"], self._best_by.get("direction", "min")
-        best = best_child([c for c in children if c.status == "succeeded"], metric, direction)
+        best = self._best_of([child for child in children if child.status == "succeeded"])
         for child in children:
             if child.is_final and child.uuid not in told:
                 told.append(child.uuid)
@@ -212,8 +220,11 @@ class PolyaxonSystem:
         last = next((c for c in reversed(conditions) if c.type in {run.status, "stopping"} and c.message), None)
         words = [last.reason, last.message] if last else [c.reason for c in conditions[-1:]]
         reason = ": ".join(filter(None, words))
-        refused = status.state is JobState.FAILED and not any(c.type in _ACCEPTED for c in conditions)
-        return replace(status, reason=shorten(reason, 1000), detail={"spec_error": True} if refused else {})
+        detail = {}
+        if status.state is JobState.FAILED:
+            refused = not any(c.type in _ACCEPTED for c in conditions)
+            detail = {"spec_error": True} if refused else {"infrastructure": True} if is_infrastructure(reason) else {}
+        return replace(status, reason=shorten(reason, 1000), detail=detail)
 
 
 def best_child(children: Iterable[PolyaxonRun], metric: str, direction: str) -> PolyaxonRun | None:

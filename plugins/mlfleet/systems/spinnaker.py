@@ -10,7 +10,7 @@ execution appears.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from mlfleet.clients.answers import number
 from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.clients.spinnaker_outcome import DeploymentOutcome, OutcomeKind, deployment_outcome
 from mlfleet.clients.spinnaker_trigger import concurrency_warning, trigger_problems
-from mlfleet.errors import NotFound, RemoteError
+from mlfleet.errors import NotFound, RemoteError, RequestRefused
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten
-from mlfleet.remote.protocol import Cursor, LogChunk
+from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 
 # Clocks of Airflow and Spinnaker differ; the tag is unique, so looking a little earlier costs nothing.
 _SKEW_MS = 60_000
@@ -86,13 +86,18 @@ class SpinnakerSystem:
         self._execution: Mapping[str, Any] | None = None
         self._others = 0
 
+    @property
+    def lane(self) -> Hashable:
+        """Each deployment is looked at alone."""
+        return self._wanted.id
+
     async def aclose(self) -> None:
         """Close the client."""
         await self._client.aclose()
 
     async def find(self, key: JobKey) -> list[JobStatus]:
         """The deployment itself: it is found by its tag, whoever pushed it."""
-        return list((await self.poll_many([self._wanted.id])).values())
+        return list((await self.poll_many({self._wanted.id: self})).values())
 
     async def find_task(self, task: TaskIdentity) -> list[JobStatus]:
         """None: an execution is never ours to end."""
@@ -100,18 +105,18 @@ class SpinnakerSystem:
 
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
         """Nothing to send: the push was the submission."""
-        return (await self.poll_many([self._wanted.id]))[self._wanted.id]
+        return (await self.poll_many({self._wanted.id: self}))[self._wanted.id]
 
     async def confirm(self, job_id: str) -> None:
         """Nothing to do."""
 
-    async def poll_many(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
+    async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
         """The deployment's status; it exists from the push on, also before an execution does."""
         seen = self._execution
         execution = await self._follow()
         if execution is None and seen is not None:
             return {}
-        return {job_id: await self._status(execution) for job_id in job_ids}
+        return {job_id: await self._status(execution) for job_id in jobs}
 
     async def stop(self, job_id: str) -> None:
         """Cancel the execution; a finished or missing one is fine. Called only when the task's policy says so."""
@@ -121,6 +126,10 @@ class SpinnakerSystem:
 
     async def discard(self, job_id: str) -> None:
         """Never: several executions of one tag are told, not ended."""
+
+    async def resume(self, job_id: str) -> None:
+        """Raises RequestRefused: a tag starts one execution."""
+        raise RequestRefused(self.name, f"{job_id} can't be deployed again under the same tag")
 
     async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
         """Spinnaker has no logs; stages that changed are the lines, the cursor being ``{stage id: status}``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlfleet.hooks.kfp import KFPHook
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.kfp import KFPSystem
@@ -11,6 +13,8 @@ from mlfleet.triggers.base import RemoteJobTrigger
 class KFPTrigger(RemoteJobTrigger):
     """``job_id`` is the run id."""
 
-    async def connect(self) -> RemoteSystem:
-        """The system, with the connection read now."""
-        return KFPSystem(await KFPHook(self.conn_id).aclient())
+    hook_class = KFPHook
+
+    def make_system(self, client: Any) -> RemoteSystem:
+        """KFP."""
+        return KFPSystem(client)

@@ -14,6 +14,8 @@ from mlfleet.triggers.base import RemoteJobTrigger
 class PolyaxonTrigger(RemoteJobTrigger):
     """``job_id`` is the run's uuid; ``project`` and ``best_by`` as in systems.polyaxon."""
 
+    hook_class = PolyaxonHook
+
     def __init__(self, *, project: str, best_by: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.project, self.best_by = project, best_by
@@ -22,6 +24,6 @@ class PolyaxonTrigger(RemoteJobTrigger):
         """The arguments of this class."""
         return {"project": self.project, "best_by": dict(self.best_by) if self.best_by else None}
 
-    async def connect(self) -> RemoteSystem:
-        """The system, with the connection read now."""
-        return PolyaxonSystem(await PolyaxonHook(self.conn_id).aclient(), self.project, self.best_by)
+    def make_system(self, client: Any) -> RemoteSystem:
+        """Polyaxon."""
+        return PolyaxonSystem(client, self.project, self.best_by)

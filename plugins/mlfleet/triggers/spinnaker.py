@@ -14,6 +14,8 @@ from mlfleet.triggers.base import RemoteJobTrigger
 class SpinnakerTrigger(RemoteJobTrigger):
     """``deployment`` is the JSON of systems.spinnaker.Deployment, ``job_id`` its ``id``."""
 
+    hook_class = SpinnakerHook
+
     def __init__(self, *, deployment: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.deployment = dict(deployment)
@@ -22,7 +24,6 @@ class SpinnakerTrigger(RemoteJobTrigger):
         """The argument of this class."""
         return {"deployment": self.deployment}
 
-    async def connect(self) -> RemoteSystem:
-        """The system, with the connection read now."""
-        client = await SpinnakerHook(self.conn_id).aclient()
+    def make_system(self, client: Any) -> RemoteSystem:
+        """Spinnaker."""
         return SpinnakerSystem(client, Deployment.from_json(self.deployment))

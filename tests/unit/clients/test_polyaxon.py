@@ -24,6 +24,7 @@ CALLS = {
     "create_run": (False, lambda c: c.create_run("p", content="{}")),
     "approve": (True, lambda c: c.approve("p", U)),
     "stop": (True, lambda c: c.stop("p", U)),
+    "resume": (False, lambda c: c.resume("p", U)),
     "delete_run": (True, lambda c: c.delete_run("p", U)),
     "get_run": (True, lambda c: c.get_run("p", U)),
     "statuses": (True, lambda c: c.statuses("p", U)),
@@ -180,7 +181,7 @@ def test_statuses_give_the_history():
     assert [(c.type, c.reason) for c in got.conditions] == [("running", "Agent"), ("stopped", "SchedulerCheckPipeline")]
 
 
-@pytest.mark.parametrize(("verb", "call"), [("approve", "approve"), ("stop", "stop")])
+@pytest.mark.parametrize(("verb", "call"), [("approve", "approve"), ("stop", "stop"), ("resume", "resume")])
 @pytest.mark.parametrize("said", [answer({}), httpx.Response(200)])
 def test_verbs(verb, call, said):
     polyaxon_client, server = polyaxon(said)
@@ -229,10 +230,10 @@ def test_a_value_that_the_query_language_would_take_apart_is_refused(key, value)
 
 def test_many_runs_are_read_in_few_requests():
     polyaxon_client, server = polyaxon(answer({"count": 1, "results": [{"uuid": U, "status": "running"}]}))
-    found = run(polyaxon_client.runs_by_uuid("p", [f"{i:032x}" for i in range(70)]))
+    found = run(polyaxon_client.runs_by_uuid("p", [f"{i:032x}" for i in range(170)]))
     assert set(found) == {U}
     assert len(server.requests) == 2
-    assert server.query(1)["query"].count("|") == 19
+    assert server.query(1)["query"].count("|") == 69
     assert run(polyaxon_client.runs_by_uuid("p", [])) == {}
 
 

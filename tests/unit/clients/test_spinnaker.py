@@ -158,10 +158,10 @@ def test_windows_that_do_not_move_end():
 
 def test_executions_in_batches():
     gate, server = spinnaker(answer([row(1, 1)]))
-    found = run(gate.executions([f"E{n}" for n in range(45)], expand=False))
+    found = run(gate.executions([f"E{n}" for n in range(205)], expand=False))
     assert set(found) == {"E1"}
     assert len(server.requests) == 3
-    assert server.query(2) == {"executionIds": "E40,E41,E42,E43,E44", "expand": "false"}
+    assert server.query(2) == {"executionIds": "E200,E201,E202,E203,E204", "expand": "false"}
     assert run(gate.executions([])) == {}
 
 

@@ -13,12 +13,14 @@ import pytest
 import yaml
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.observability import stats
 
 from mlfleet.errors import JobFailed, JobTimedOut, TransientError
 from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
 from mlfleet.operators.spinnaker import SpinnakerDeployOperator
 from mlfleet.triggers.kfp import KFPTrigger
+from tests.support.airflow_channel import airflow_says
 from tests.support.delivery import Run
 from tests.support.kfp_wire import CONNECTION, IR, KFPWire, kfp_wire
 
@@ -50,7 +52,7 @@ def deferred(task: BaseOperator, run: Run) -> TaskDeferred:
 
 def event(waiting: TaskDeferred) -> Any:
     async def first() -> Any:
-        trigger = KFPTrigger(**waiting.trigger.serialize()[1])
+        trigger = KFPTrigger(**{**waiting.trigger.serialize()[1], "not_before": 0.0})
         found = await trigger.run().__anext__()
         await trigger.cleanup()
         return json.loads(json.dumps(found.payload))
@@ -166,7 +168,7 @@ def test_a_person_who_marks_the_task_stops_the_job(wire: KFPWire, package: Path)
     waiting = deferred(operator(package), Run())
 
     async def kill() -> None:
-        trigger = KFPTrigger(**waiting.trigger.serialize()[1])
+        trigger = KFPTrigger(**{**waiting.trigger.serialize()[1], "not_before": 0.0})
         await trigger.on_kill()
         await trigger.cleanup()
 
@@ -178,7 +180,7 @@ def test_a_stop_goes_on_when_airflow_cancels_on_kill(wire: KFPWire, package: Pat
     waiting = deferred(operator(package), Run())
 
     async def kill() -> None:
-        trigger = KFPTrigger(**waiting.trigger.serialize()[1])
+        trigger = KFPTrigger(**{**waiting.trigger.serialize()[1], "not_before": 0.0})
         killing = asyncio.ensure_future(trigger.on_kill())
         await asyncio.sleep(0)
         killing.cancel()
@@ -199,11 +201,114 @@ def test_a_job_may_be_left_alone(wire: KFPWire, package: Path) -> None:
     assert [found["state"] for found in wire.runs.values()] == ["RUNNING"]
 
 
-def test_a_kill_in_the_worker_stops_the_job_too(wire: KFPWire, package: Path) -> None:
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("failed", "CANCELED"),
+        ("success", "CANCELED"),
+        (None, "CANCELED"),
+        ("running", "RUNNING"),
+        (ConnectionError("no channel"), "RUNNING"),
+    ],
+)
+def test_a_kill_in_the_worker_stops_the_job_of_a_person_and_a_restart_stops_nothing(
+    wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch, state: Any, expected: str
+) -> None:
+    airflow_says(monkeypatch, state, of=("churn", "release", "scheduled__1"))
     task = operator(package)
     deferred(task, Run())
     task.on_kill()
+    assert [found["state"] for found in wire.runs.values()] == [expected]
+
+
+def test_a_time_out_in_the_worker_stops_the_job(wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow_says(monkeypatch, "running", of=("churn", "release", "scheduled__1"))
+    task = operator(package, execution_timeout=timedelta(seconds=0.5))
+    deferred(task, Run())
+    task.on_kill()
     assert [found["state"] for found in wire.runs.values()] == ["CANCELED"]
+
+
+def test_a_person_who_comes_during_the_submit_call_stops_the_job_too(
+    wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed", of=("churn", "release", "scheduled__1"))
+    task = operator(package)
+    begin = task.begin
+
+    async def interrupted(*args: Any, **kwargs: Any) -> Any:
+        task.on_kill()
+        return await begin(*args, **kwargs)
+
+    task.begin = interrupted  # type: ignore[method-assign]
+    with pytest.raises(AirflowFailException, match="was stopped"):
+        task.execute(Run().context())
+    assert [found["state"] for found in wire.runs.values()] == ["CANCELED"]
+
+
+def test_a_person_may_ask_for_one_fresh_job(wire: KFPWire, package: Path) -> None:
+    run = Run()
+    first = deferred(operator(package), run).trigger.serialize()[1]["job_id"]
+    run.store["rerun_mode"] = "fresh"
+    second = deferred(operator(package), run).trigger.serialize()[1]["job_id"]
+    assert second != first
+    assert "rerun_mode" not in run.store
+    assert deferred(operator(package), run).trigger.serialize()[1]["job_id"] == second
+
+
+def test_a_person_may_ask_for_one_resume(wire: KFPWire, package: Path) -> None:
+    run = Run()
+    first = deferred(operator(package), run).trigger.serialize()[1]["job_id"]
+    wire.finish("FAILED")
+    run.store["rerun_mode"] = " Resume "
+    assert deferred(operator(package), run.cleared()).trigger.serialize()[1]["job_id"] == first
+    assert len(wire.calls("POST", f"/runs/{first}:retry")) == 1
+
+
+def test_a_wish_that_is_none_is_told_and_kept(wire: KFPWire, package: Path) -> None:
+    run = Run()
+    run.store["rerun_mode"] = "frehs"
+    with pytest.raises(AirflowFailException, match=r"rerun_mode is 'frehs'.*Set it to fresh or resume"):
+        operator(package).execute(run.context())
+    assert not wire.runs
+    assert run.store["rerun_mode"] == "frehs"
+
+
+def test_what_the_job_did_is_kept(wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[str, Any]] = []
+    monkeypatch.setattr(stats, "incr", lambda name, **more: counted.append((name, more["tags"])))
+    run = Run()
+    deferred(operator(package), run)
+    waiting = deferred(operator(package), run)
+    wire.finish()
+    resume(operator(package), run, waiting, event(waiting))
+    (run_id,) = wire.runs
+    told = run.pushed["job"]
+    assert (told["job_id"], told["state"], told["end"]) == (run_id, "succeeded", "2026-11-10T04:00:00+00:00")
+    counts = {"attempts": 2, "submissions": 1, "adoptions": 1, "stops": 0, "resumes": 0, "duplicates": 0}
+    assert {name: told[name] for name in counts} == counts
+    assert [name for name, _ in counted] == ["mlfleet.remote_job.submitted", "mlfleet.remote_job.adopted"]
+    assert all(tags == {"system": "kfp"} for _, tags in counted)
+    assert run.store["mlfleet_job"]["ended"] == "succeeded"
+
+
+def test_a_resume_carries_on_and_a_second_job_never_hits_the_cache(wire: KFPWire, tmp_path: Path) -> None:
+    path = tmp_path / "churn.yaml"
+    task = {"cachingOptions": {"enableCache": True}}
+    path.write_text(yaml.safe_dump({**IR, "root": {**IR["root"], "dag": {"tasks": {"train": task}}}}))
+    run = Run()
+    first = deferred(operator(path, enable_caching=True), run).trigger.serialize()[1]["job_id"]
+    wire.finish("FAILED")
+    again = deferred(operator(path, enable_caching=True, on_failed="resume"), run).trigger.serialize()[1]["job_id"]
+    assert again == first
+    second = deferred(operator(path, enable_caching=True), run.cleared()).trigger.serialize()[1]["job_id"]
+    caching = [
+        wire.runs[n]["pipeline_spec"]["root"]["dag"]["tasks"]["train"]["cachingOptions"] for n in (first, second)
+    ]
+    assert caching == [{"enableCache": True}, {}]
+    off = Run()
+    third = deferred(operator(path), off).trigger.serialize()[1]["job_id"]
+    assert wire.runs[third]["pipeline_spec"]["root"]["dag"]["tasks"]["train"]["cachingOptions"] == {}
 
 
 def test_what_another_try_cannot_cure_fails_at_once(wire: KFPWire, package: Path) -> None:

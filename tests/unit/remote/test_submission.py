@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from mlfleet.errors import OutcomeUnknown, SpecError, TransientError
+from mlfleet.errors import OutcomeUnknown, RequestRefused, SpecError, TransientError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest
-from mlfleet.remote.submission import OnFailed, Phase, Record, Submission
+from mlfleet.remote.record import Phase, Record
+from mlfleet.remote.submission import OnFailed, RerunMode, Submission
 from tests.support.remote import TASK, MemoryStore, MemorySystem, Time
 
 SPEC = {"a": 1}
@@ -134,7 +135,7 @@ def test_without_a_record_live_jobs_are_stopped_and_finished_ones_left_alone() -
 def test_a_lost_answer_is_looked_up_and_not_sent_again() -> None:
     system, store = MemorySystem(lose=1), MemoryStore()
     status, kinds = enter(system, store)
-    assert (status.id, kinds) == ("job-0", ["answer_lost"])
+    assert (status.id, kinds) == ("job-0", ["answer_lost", "submitted"])
     assert system.calls.count("submit") == 1
 
 
@@ -142,7 +143,7 @@ def test_a_lost_answer_waits_for_a_slow_list() -> None:
     """Four look-ups see nothing: one before the call, three after it."""
     system, store, time = MemorySystem(lose=1, visible_after=4), MemoryStore(), Time()
     _, kinds = enter(system, store, time=time)
-    assert kinds == ["answer_lost"]
+    assert kinds == ["answer_lost", "submitted"]
     assert (system.calls.count("submit"), len(system.jobs)) == (1, 1)
 
 
@@ -160,7 +161,7 @@ def test_two_calls_without_effect_end_the_try_and_the_next_one_waits_for_the_gra
     assert store.record is not None
     assert store.record.phase is Phase.SUBMITTING
     _, kinds = enter(system, store, time=time)
-    assert kinds == ["resumed", "submitted"]
+    assert kinds == ["unanswered", "submitted"]
     assert len(system.jobs) == 1
 
 
@@ -210,7 +211,7 @@ def test_a_refused_specification_is_passed_on() -> None:
     # The record is there, no job came of it: the corrected specification is submitted without further ado.
     time = Time()
     _, kinds = enter(system, store, spec={"a": 2}, time=time)
-    assert kinds == ["resumed", "submitted"]
+    assert kinds == ["unanswered", "submitted"]
     assert time.now == 1000  # nothing was accepted, so nothing is waited for
 
 
@@ -231,3 +232,121 @@ def test_a_record_survives_json_and_garbage_is_no_record() -> None:
 def test_identities_are_readable() -> None:
     key = JobKey(TaskIdentity("dev", "d", "r", "g.t", 3), "i", 0)
     assert key.name == f"d.g.t.3-{key.task.hash}-{key.value}"
+
+
+def failed(ended: str = "failed", **more: Any) -> tuple[MemorySystem, MemoryStore]:
+    """A job that failed; `ended` is what its task was told, "" if a person ended the task before."""
+    system, store = with_job(JobState.FAILED)
+    assert store.record is not None
+    store.record = replace(store.record, ended=ended, **more)
+    return system, store
+
+
+def test_a_retry_resumes_a_failed_job_when_told_so() -> None:
+    system, store = failed()
+    status, kinds = enter(system, store, on_failed=OnFailed.RESUME)
+    assert (status.id, status.state, kinds) == ("job-0", JobState.RUNNING, ["resumed"])
+    assert store.record is not None
+    assert (store.record.n, store.record.ended) == (0, "")
+
+
+def test_a_job_that_cannot_be_resumed_is_followed_by_the_next_one() -> None:
+    system, store = failed()
+    system.resumes = False
+    status, kinds = enter(system, store, on_failed=OnFailed.RESUME)
+    assert (status.id, kinds) == ("job-1", ["resumed", "resume_refused", "submitted"])
+
+
+def test_a_job_that_is_live_after_all_is_not_followed_by_another() -> None:
+    """The answer to an earlier resume was lost, and this one is refused because that one had its effect."""
+    system, store = failed()
+
+    async def late(job_id: str) -> None:
+        system.set(job_id, JobState.RUNNING)
+        raise RequestRefused("memory", "it is running")
+
+    system.resume = late  # type: ignore[method-assign]
+    status, kinds = enter(system, store, on_failed=OnFailed.RESUME)
+    assert (status.id, status.state, kinds) == ("job-0", JobState.RUNNING, ["resumed"])
+
+
+def test_a_lost_answer_to_a_resume_is_looked_up_and_makes_no_second_job() -> None:
+    system, store = failed()
+    time = Time(at={1009.0: lambda: system.set("job-0", JobState.RUNNING)})
+    system.resume = lost  # type: ignore[method-assign]
+    status, kinds = enter(system, store, on_failed=OnFailed.RESUME, time=time)
+    assert (status.state, kinds) == (JobState.RUNNING, ["resumed", "answer_lost"])
+    system, store = failed()
+    system.resume = lost  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match="did not come back"):
+        enter(system, store, on_failed=OnFailed.RESUME)
+    assert len(system.jobs) == 1
+
+
+async def lost(job_id: str) -> None:
+    raise OutcomeUnknown("memory", "nobody knows")
+
+
+@pytest.mark.parametrize(
+    ("ended", "on_failed", "expected"),
+    [
+        ("failed", OnFailed.RESUME, ["cleared", "resumed"]),
+        ("failed", OnFailed.RESUBMIT, ["cleared", "submitted"]),
+        ("failed", OnFailed.FAIL, ["cleared", "submitted"]),  # clear means run again
+        ("", OnFailed.RESUME, ["cleared", "submitted"]),  # it was live until the clear ended it
+    ],
+)
+def test_a_clear_after_a_failure_goes_by_on_failed(ended: str, on_failed: OnFailed, expected: list[str]) -> None:
+    system, store = failed(ended)
+    _, kinds = enter(system, store, generation=1, on_failed=on_failed)
+    assert kinds == expected
+    assert store.record is not None
+    assert store.record.generation == 1
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED])
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_person_may_ask_for_a_fresh_job(state: JobState, generation: int) -> None:
+    system, store = with_job(state)
+    status, kinds = enter(system, store, generation=generation, mode=RerunMode.FRESH)
+    assert status.id == "job-1"
+    assert (kinds[0], kinds[-1]) == ("fresh", "submitted")
+    assert system.jobs["job-0"].state.is_final
+
+
+@pytest.mark.parametrize("ended", ["failed", ""])
+def test_a_person_may_ask_for_a_resume(ended: str) -> None:
+    system, store = failed(ended)
+    status, kinds = enter(system, store, generation=1, mode=RerunMode.RESUME)
+    assert (status.id, kinds) == ("job-0", ["cleared", "resumed"])
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(JobState.RUNNING, ["cleared", "stopped", "submitted"]), (JobState.SUCCEEDED, ["cleared", "submitted"])],
+)
+def test_there_is_nothing_to_resume_in_a_live_or_succeeded_job(state: JobState, expected: list[str]) -> None:
+    system, store = with_job(state)
+    _, kinds = enter(system, store, generation=1, mode=RerunMode.RESUME)
+    assert kinds == expected
+
+
+def test_a_clear_in_the_middle_of_a_submit_call_waits_for_what_may_still_appear() -> None:
+    """Else a job that comes late would run unseen beside the next one."""
+    system, time = MemorySystem(), Time()
+    store = MemoryStore(replace(record(None), attempted_at=995.0))
+    time.at[1011.0] = lambda: system.put(JobState.RUNNING, JobKey(TASK, "inc", 0))
+    status, kinds = enter(system, store, generation=1, time=time)
+    assert kinds == ["cleared", "stopped", "submitted"]
+    assert (status.id, system.jobs["job-0"].state) == ("job-1", JobState.STOPPED)
+
+
+def test_what_happened_is_counted_over_all_tries() -> None:
+    system, store = MemorySystem(), MemoryStore()
+    enter(system, store)
+    enter(system, store)
+    enter(system, store, generation=1)
+    system.set("job-1", JobState.FAILED)
+    enter(system, store, generation=1, on_failed=OnFailed.RESUME)
+    assert store.record is not None
+    assert store.record.tally == {"entries": 4, "submissions": 2, "adoptions": 1, "stops": 1, "resumes": 1}

@@ -18,23 +18,31 @@ from mlfleet.errors import (
     SpecError,
     TransientError,
 )
+from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.conclusion import conclude, error_for
 from mlfleet.remote.job import JobState, JobStatus
 from mlfleet.remote.logs import MAX_BYTES, one_record, whole_lines
-from mlfleet.remote.watching import End, Outcome, Watch
-from tests.support.remote import MemorySystem, Time
+from mlfleet.remote.polling import SharedPoll
+from mlfleet.remote.watching import RESUMES, End, Memory, Outcome, Watch
+from tests.support.remote import MemorySystem, Time, alone, itself
 
 
 def wait(system: MemorySystem, time: Time, **more: Any) -> tuple[Outcome, list[str], Watch]:
     said: list[str] = []
 
-    async def connect() -> MemorySystem:
-        return system
+    async def watching() -> tuple[Outcome, Watch]:
+        watch = Watch(
+            poll=alone(system, now=time, sleep=time.sleep, draw=lambda: 0.5),
+            make=itself,
+            job_id="job-0",
+            emit=said.append,
+            budget=LogBudget(now=time, sleep=time.sleep, draw=lambda: 0.5),
+            **more,
+        )
+        return await watch.run(), watch
 
-    watch = Watch(
-        connect=connect, job_id="job-0", now=time, sleep=time.sleep, draw=lambda: 0.5, emit=said.append, **more
-    )
-    return asyncio.run(watch.run()), said, watch
+    outcome, watch = asyncio.run(watching())
+    return outcome, said, watch
 
 
 def running() -> MemorySystem:
@@ -52,7 +60,7 @@ def test_each_change_is_told_once_and_the_end_comes_last() -> None:
     system.lines = ["epoch 1"]
     outcome, said, _ = wait(system, ends(system))
     assert outcome.end is End.FINISHED
-    assert said == ["memory job job-0 is running", "epoch 1", "memory job job-0 is succeeded"]
+    assert said == ["memory job job-0 is running\nepoch 1", "memory job job-0 is succeeded"]
 
 
 def test_a_young_job_is_asked_often_and_an_old_one_at_the_interval() -> None:
@@ -62,19 +70,19 @@ def test_a_young_job_is_asked_often_and_an_old_one_at_the_interval() -> None:
     system = running()
     wait(system, ends(system, after=3600))
     assert young >= 8
-    assert system.calls.count("poll") < 3600 / 10 + 20
+    assert system.calls.count("poll") < 3600 / (0.8 * 10) + 20
 
 
 def test_lines_come_once_and_the_cursor_is_saved_now_and_then() -> None:
     system = running()
     saved: list[Any] = []
 
-    async def save(cursor: Any) -> None:
-        saved.append(cursor)
+    async def save(memory: Memory) -> None:
+        saved.append(dict(memory.cursor))
 
     time = ends(system, after=100)
     time.at |= {1000.0 + s: lambda s=s: system.lines.append(f"line {s}") for s in range(1, 100)}  # type: ignore[misc]
-    _, said, _ = wait(system, time, save_cursor=save)
+    _, said, _ = wait(system, time, save=save)
     told = [line for record in said for line in record.splitlines() if line.startswith("line")]
     assert told == [f"line {s}" for s in range(1, 100)]
     assert saved[-1] == {"read": 99}
@@ -83,7 +91,7 @@ def test_lines_come_once_and_the_cursor_is_saved_now_and_then() -> None:
 
 def test_bad_moments_of_the_server_are_survived() -> None:
     system = running()
-    system.errors = [TransientError("memory", "down")] * 20
+    system.errors = [TransientError("memory", "down")] * 8
     outcome, said, _ = wait(system, ends(system, after=400))
     assert outcome.end is End.FINISHED
     assert sum("down" in line for line in said) == 1  # not once per poll
@@ -106,15 +114,105 @@ def test_refused_credentials_are_read_again_once() -> None:
     system = running()
     system.errors = [AuthError("memory", "expired")] * 2
     outcome, _, _ = wait(system, ends(system))
-    assert (outcome.end, system.closed) == (End.REFUSED, True)
+    assert outcome.end is End.REFUSED
+    assert "also after reading the connection again" in outcome.error
 
 
 def test_a_removed_connection_is_told() -> None:
     async def connect() -> MemorySystem:
         raise ConfigError("the connection 'x' does not exist")
 
-    outcome = asyncio.run(Watch(connect=connect, job_id="job-0").run())
+    async def watching() -> Outcome:
+        return await Watch(poll=SharedPoll(connect), make=itself, job_id="job-0").run()
+
+    outcome = asyncio.run(watching())
     assert (outcome.end, outcome.error) == (End.REFUSED, "the connection 'x' does not exist")
+
+
+def test_a_connection_that_is_removed_during_the_wait_is_told_when_its_credentials_expire() -> None:
+    system = running()
+    system.errors = [AuthError("memory", "expired")]
+    given = [system]
+
+    async def connect() -> MemorySystem:
+        if not given:
+            raise ConfigError("the connection 'x' does not exist")
+        return given.pop()
+
+    async def watching() -> Outcome:
+        return await Watch(poll=SharedPoll(connect), make=itself, job_id="job-0").run()
+
+    outcome = asyncio.run(watching())
+    assert outcome.end is End.REFUSED
+    assert "expired" in outcome.error
+    assert "'x' does not exist" in outcome.error
+
+
+def preempted(system: MemorySystem) -> None:
+    system.set("job-0", JobState.FAILED, reason="node was preempted", detail={"infrastructure": True})
+
+
+def test_a_preempted_job_is_resumed_and_costs_no_try() -> None:
+    system = running()
+    time = Time(at={1010.0: lambda: preempted(system), 1100.0: lambda: system.set("job-0", JobState.SUCCEEDED)})
+    outcome, said, _ = wait(system, time)
+    assert outcome.end is End.FINISHED
+    assert outcome.status is not None
+    assert outcome.status.state is JobState.SUCCEEDED
+    assert outcome.resumes == 1
+    assert any("no fault of the job, so it was resumed (1 of 3)" in record for record in said)
+
+
+def test_resuming_has_a_budget_that_another_triggerer_knows() -> None:
+    system = running()
+    time = Time(at={1000.0 + 100 * k: lambda: preempted(system) for k in range(1, 9)})
+    outcome, _, _ = wait(system, time, memory=Memory(resumes=1))
+    assert outcome.status is not None
+    assert outcome.status.state is JobState.FAILED
+    assert system.calls.count("resume job-0") == RESUMES - 1
+
+
+def test_a_preempted_job_that_cannot_be_resumed_has_failed() -> None:
+    system = running()
+    system.resumes = False
+    outcome, said, _ = wait(system, Time(at={1010.0: lambda: preempted(system)}))
+    assert outcome.status is not None
+    assert outcome.status.state is JobState.FAILED
+    assert any("can't be resumed" in record for record in said)
+
+
+def test_an_unknown_state_counts_as_live() -> None:
+    system = running()
+    time = Time(at={1010.0: lambda: system.set("job-0", JobState.UNKNOWN)})
+    time.at[1050.0] = lambda: system.set("job-0", JobState.SUCCEEDED)
+    outcome, _, _ = wait(system, time)
+    assert outcome.status is not None
+    assert outcome.status.state is JobState.SUCCEEDED
+
+
+def test_what_the_triggerer_has_no_room_for_comes_with_the_next_look() -> None:
+    system = running()
+    system.lines = ["early"]
+    time = ends(system, after=100)
+    time.at[1040.0] = lambda: system.lines.append("late")
+    said: list[str] = []
+
+    async def watching() -> None:
+        budget = LogBudget(records=1 / 30, now=time, sleep=time.sleep)
+        poll = alone(system, now=time, sleep=time.sleep, draw=lambda: 0.5)
+        await Watch(poll=poll, make=itself, job_id="job-0", emit=said.append, budget=budget).run()
+
+    asyncio.run(watching())
+    text = "\n".join(said)
+    assert [text.count(word) for word in ("early", "late", "is running", "is succeeded")] == [1, 1, 1, 1]
+    assert len(said) <= 100 / 30 + 1
+
+
+def test_the_more_wait_the_more_seldom_each_log_is_read() -> None:
+    budget = LogBudget(tails=10, draw=lambda: 0.5)
+    assert budget.tail_pause(10.0) == 10.0
+    budget.waits = 3000
+    assert budget.tail_pause(10.0) == 300.0
 
 
 def test_a_missing_job_must_be_missing_several_times() -> None:

@@ -16,7 +16,7 @@ from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobState, JobStatus
 from mlfleet.remote.watching import Outcome, Watch
 from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
-from tests.support.remote import Time
+from tests.support.remote import Time, alone, itself
 
 RELEASED = 1_000_000
 WANTED = Deployment("churn", "deploy-model", "ml/churn", "release-k-0", "sha256:" + "a" * 64, RELEASED)
@@ -112,12 +112,9 @@ def test_the_execution_is_followed_by_its_id_and_its_stages_are_lines() -> None:
     said: list[str] = []
     spinnaker = system(gate)
 
-    async def connect() -> SpinnakerSystem:
-        return spinnaker
-
     async def follow() -> tuple[Outcome, dict[str, Any]]:
         outcome = await Watch(
-            connect=connect, job_id=WANTED.id, now=time, sleep=time.sleep, draw=lambda: 0.5, emit=said.append
+            poll=alone(spinnaker, now=time, sleep=time.sleep), make=itself, job_id=WANTED.id, emit=said.append
         ).run()
         return outcome, await conclude(lambda: spinnaker, outcome)
 

@@ -10,9 +10,10 @@ take effect after its caller has gone nor how soon a list shows a new build. Hal
 the time-out of Google's own client, googleapiclient/http.py), half for the list. Being generous costs something only
 when an answer is lost *and* no build comes of it.
 
-Remaining window: a list that lags longer than that, or two processes that create under one key within the lag, as
-neither sees the other's build. Both builds run then until the next look-up under the key, which keeps the oldest and
-cancels the others. Both push ``build-<key>``, a tag that deploys nothing.
+Remaining window: a list that lags longer than that; or, within the lag, two processes that create under one key or a
+create that somebody on the way sends twice, as the look-up after it does not see the other build yet. Both builds run
+then until an entry looks the key up again: one that finds an unanswered submit keeps the oldest, a clear ends both.
+Both push ``build-<key>``, a tag that deploys nothing.
 """
 
 from __future__ import annotations

@@ -195,6 +195,16 @@ def test_the_remaining_window_two_creates_within_the_lag_live_until_the_next_loo
     assert wire.live(KEY) == [status.id] == [sorted(wire.builds)[0]]
 
 
+def test_the_remaining_window_a_clear_ends_what_was_created_twice_within_the_lag():
+    wire, time = cloud(list_lag=30, double_creates=1)
+    enter(wire, time, store := MemoryStore())
+    assert len(wire.live(key := key_of(store))) == 2
+    time.now += 30
+    status, _ = enter(wire, time, store, generation=1)
+    assert wire.live(key) == []
+    assert wire.live(key_of(store)) == [status.id]
+
+
 def test_the_remaining_window_a_list_that_lags_beyond_the_grace_lets_a_second_build_start():
     wire, time = cloud(list_lag=CloudBuildSystem.lookup_grace + 60, lose_answers=1)
     enter(wire, time, store := MemoryStore())

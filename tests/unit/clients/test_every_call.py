@@ -7,16 +7,18 @@ import inspect
 import httpx
 import pytest
 
+from mlfleet.clients.cloud_build import CloudBuildClient
 from mlfleet.clients.container_registry import ContainerRegistryClient
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.errors import TransientError
 
-from . import test_container_registry, test_kfp, test_polyaxon, test_spinnaker
+from . import test_cloud_build, test_container_registry, test_kfp, test_polyaxon, test_spinnaker
 from .support import Server, answer, client, run
 
 CLIENTS = {
+    CloudBuildClient: {name: call for name, (_, call) in test_cloud_build.CALLS.items()},
     ContainerRegistryClient: dict(test_container_registry.CALLS),
     KFPClient: {name: call for name, (_, call) in test_kfp.CALLS.items()},
     PolyaxonClient: {name: call for name, (_, call) in test_polyaxon.CALLS.items()},

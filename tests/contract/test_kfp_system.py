@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +18,7 @@ from mlfleet.clients.kfp import KFPClient
 from mlfleet.errors import ConfigError, JobFailed, SpecError
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobKey, JobState, TaskIdentity
+from mlfleet.remote.submission import OnFailed
 from mlfleet.remote.watching import End
 from mlfleet.systems.kfp import KFPSystem, run_id_for
 from mlfleet.systems.kfp_package import PipelinePackage, load_package
@@ -57,6 +59,20 @@ def wait(seconds: int):
 def fall():
     print("about to fall")
     raise RuntimeError("the ice is thin")
+
+
+@dsl.component(packages_to_install=[], install_kfp_package=False)
+def succeed_the_second_time(folder: str):
+    import pathlib
+    mark = pathlib.Path(folder) / "tried"
+    if not mark.exists():
+        mark.touch()
+        raise RuntimeError("the first time")
+
+
+@dsl.pipeline(name="shaky")
+def shaky(folder: str):
+    succeed_the_second_time(folder=folder).after(train(rounds=3))
 
 
 @dsl.pipeline(name="good")
@@ -101,7 +117,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def packages(source: Path) -> dict[str, PipelinePackage]:
-    return {name: load_package(source, name) for name in ("good", "slow", "bad")}
+    return {name: load_package(source, name) for name in ("good", "slow", "bad", "shaky")}
 
 
 @pytest.fixture
@@ -188,7 +204,7 @@ def test_a_lost_answer_does_not_make_a_second_execution(
         return status.id, kinds
 
     run_id, kinds = on_system(server, use)
-    assert kinds == ["answer_lost"]
+    assert kinds == ["answer_lost", "submitted"]
     assert executions(server, run_id) == 1
 
 
@@ -221,6 +237,7 @@ def test_retry_adopts_clear_stops_and_a_terminated_run_counts_as_stopped(
 
     outcome, said = on_system(server, use)
     assert outcome.status.native in {"FAILED", "CANCELED"}
+    # A run ends FAILED after CANCELING (kfp.md 4); whoever sees only the end can't tell, for its history has no word.
     assert outcome.status.state is JobState.STOPPED or "CANCELING" not in said
 
 
@@ -237,6 +254,56 @@ def test_a_failed_run_names_its_task_and_shows_its_last_lines(
         on_system(server, use)
     assert "fall" in caught.value.reason
     assert any("the ice is thin" in line for line in caught.value.log_tail)
+
+
+def test_a_failed_run_is_resumed_from_its_failed_step(
+    server: str, packages: dict[str, PipelinePackage], task: TaskIdentity, tmp_path: Path
+) -> None:
+    store, shaky = MemoryStore(), spec(packages["shaky"], tmp_path, folder=str(tmp_path))
+
+    async def use(system: KFPSystem) -> tuple[Any, Any, list[str]]:
+        entering, _ = submission(system, store, task=task)
+        first, _ = await watch(system, (await entering.enter(shaky)).id)
+        again, kinds = submission(system, store, task=task, on_failed=OnFailed.RESUME)
+        second, _ = await watch(system, (await again.enter(shaky)).id)
+        return first, second, kinds
+
+    first, second, kinds = on_system(server, use)
+    assert (first.status.state, second.status.state) == (JobState.FAILED, JobState.SUCCEEDED)
+    assert (second.status.id, kinds) == (first.status.id, ["resumed"])
+    trained = list((tmp_path / "shaky" / second.status.id / "train").glob("*/model"))
+    assert len(trained) == 1  # what had succeeded was kept
+
+
+def test_an_unknown_version_is_a_spec_error_before_anything_is_sent(server: str, task: TaskIdentity) -> None:
+    """The server would answer 500, which looks like its own fault (kfp.md 4)."""
+    missing = {"pipeline_id": str(uuid.uuid4()), "pipeline_version_id": str(uuid.uuid4())}
+    wanted = {"version": missing, "experiment": "price-suggestion.default", "parameters": {}}
+
+    async def use(system: KFPSystem) -> list[Any]:
+        entering, _ = submission(system, MemoryStore(), task=task)
+        with pytest.raises(SpecError, match=missing["pipeline_version_id"]):
+            await entering.enter(wanted)
+        return await system.find_task(task)
+
+    assert on_system(server, use) == []
+
+
+def test_a_stored_version_runs(
+    server: str, packages: dict[str, PipelinePackage], task: TaskIdentity, tmp_path: Path
+) -> None:
+    async def use(system: KFPSystem) -> Any:
+        async with KFPClient(HttpClient(server, system="kfp")) as client:
+            pipeline = await client.ensure_pipeline(f"stored-{uuid.uuid4().hex[:6]}")
+            package = json.dumps(packages["good"].spec).encode()
+            version, _ = await client.ensure_version(pipeline.pipeline_id, "main_abc1234", package)
+        named = {"pipeline_id": pipeline.pipeline_id, "pipeline_version_id": version.version_id}
+        wanted = {"version": named, "experiment": "price-suggestion.default", "pipeline_root": str(tmp_path)}
+        entering, _ = submission(system, MemoryStore(), task=task)
+        outcome, _ = await watch(system, (await entering.enter(wanted)).id)
+        return outcome
+
+    assert on_system(server, use).status.state is JobState.SUCCEEDED
 
 
 def test_a_server_that_is_away_for_a_while_does_not_end_the_wait(
@@ -263,7 +330,7 @@ def test_what_does_not_compile_says_where(source: Path, tmp_path: Path) -> None:
     wrong.write_text(PIPELINE + WRONG)
     with pytest.raises(SpecError, match=rf"wrong\.py:{len((PIPELINE + WRONG).splitlines())}: TypeError.*depth"):
         load_package(wrong, "wrong")
-    with pytest.raises(SpecError, match=r"no 'god'; its pipelines: good, slow, bad"):
+    with pytest.raises(SpecError, match=r"no 'god'; its pipelines: shaky, good, slow, bad"):
         load_package(source, "god")
     broken = tmp_path / "broken.py"
     broken.write_text("def f(:\n")

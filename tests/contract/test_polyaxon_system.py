@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -16,6 +17,7 @@ from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import JobFailed, SpecError
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobState, TaskIdentity
+from mlfleet.remote.submission import OnFailed
 from mlfleet.remote.watching import End
 from mlfleet.systems.polyaxon import PolyaxonSystem
 from mlfleet.systems.polyaxon_operation import as_content, build_operation
@@ -102,7 +104,7 @@ def test_a_lost_answer_does_not_make_a_second_run(polyaxon_sandbox: PolyaxonSand
         assert outcome.status.state is JobState.SUCCEEDED, outcome.status.reason
         return kinds
 
-    assert on_system(polyaxon_sandbox, use, transport=loses) == ["answer_lost"]
+    assert on_system(polyaxon_sandbox, use, transport=loses) == ["answer_lost", "submitted"]
     assert loses.left == 0
     assert len(runs_of(polyaxon_sandbox, task)) == 1
 
@@ -200,6 +202,53 @@ def test_a_failed_run_says_why_and_shows_its_last_lines(polyaxon_sandbox: Polyax
     assert "the disk is gone" in caught.value.log_tail
     assert caught.value.reason
     assert caught.value.url in str(caught.value)
+
+
+SHAKY = "if [ -e {mark} ]; then echo second; else touch {mark}; echo first; exit 3; fi"
+
+
+def test_a_failed_run_is_resumed_under_its_own_uuid(
+    polyaxon_sandbox: PolyaxonSandbox, task: TaskIdentity, tmp_path: Path
+) -> None:
+    store, shaky = MemoryStore(), spec(job("sh", "-c", SHAKY.format(mark=tmp_path / "mark")))
+
+    async def use(system: PolyaxonSystem) -> tuple[Any, Any, list[str]]:
+        entering, _ = submission(system, store, task=task)
+        first, _ = await watch(system, (await entering.enter(shaky)).id)
+        again, kinds = submission(system, store, task=task, on_failed=OnFailed.RESUME)
+        second, _ = await watch(system, (await again.enter(shaky)).id)
+        return first, second, kinds
+
+    first, second, kinds = on_system(polyaxon_sandbox, use)
+    assert (first.status.state, second.status.state) == (JobState.FAILED, JobState.SUCCEEDED)
+    assert (second.status.id, kinds) == (first.status.id, ["resumed"])
+    assert len(runs_of(polyaxon_sandbox, task)) == 1
+
+
+def test_a_preempted_run_is_resumed_while_it_is_waited_for(
+    polyaxon_sandbox: PolyaxonSandbox, task: TaskIdentity, tmp_path: Path
+) -> None:
+    """What the cluster's operator reports of a preempted pod, reported here by hand."""
+    gate = tmp_path / "gate"
+    waits = job("sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.2; done")
+
+    async def use(system: PolyaxonSystem) -> tuple[Any, str]:
+        entering, _ = submission(system, MemoryStore(), task=task)
+        status = await entering.enter(spec(waits))
+        await asyncio.to_thread(polyaxon_sandbox.wait, status.id, "running")
+        condition = {"type": "failed", "status": "True", "reason": "Preempted", "message": "Preempted by scheduler"}
+        path = f"/api/v1/default/{polyaxon_sandbox.project}/runs/{status.id}/statuses"
+        polyaxon_sandbox.http.post(path, json={"condition": condition}).raise_for_status()
+        watching = asyncio.create_task(watch(system, status.id, seconds=60))
+        await asyncio.sleep(3)
+        gate.touch()
+        return await watching
+
+    outcome, said = on_system(polyaxon_sandbox, use)
+    assert outcome.status.state is JobState.SUCCEEDED, said
+    assert outcome.resumes == 1
+    assert "Preempted by scheduler: no fault of the job, so it was resumed (1 of 3)" in said
+    assert len(runs_of(polyaxon_sandbox, task)) == 1
 
 
 def test_a_spec_that_the_compiler_refuses_is_not_worth_a_retry(

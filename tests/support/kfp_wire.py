@@ -28,11 +28,15 @@ IR: dict[str, Any] = {
 
 @dataclass
 class KFPWire:
-    """Runs by id; `requests` is what came; all runs succeed when they were listed `ends_after` times."""
+    """Runs by id; `requests` is what came; all runs succeed when they were listed `ends_after` times.
+
+    `answers` are given first, one for each list.
+    """
 
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
     ends_after: int = -1
+    answers: list[httpx.Response] = field(default_factory=list)
 
     def finish(self, state: str = "SUCCEEDED", run_id: str | None = None) -> None:
         for found in [run_id] if run_id else list(self.runs):
@@ -65,6 +69,8 @@ class KFPWire:
         return httpx.Response(200, json=self.runs[body["run_id"]])
 
     def _list(self, request: httpx.Request) -> httpx.Response:
+        if self.answers:
+            return self.answers.pop(0)
         self.ends_after -= 1
         if self.ends_after == 0:
             self.finish()

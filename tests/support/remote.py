@@ -58,7 +58,7 @@ class LosesAnswers(httpx.AsyncBaseTransport):
 
 
 def submission(
-    system: RemoteSystem, store: MemoryStore, *, task: TaskIdentity = TASK, generation: int = 0
+    system: RemoteSystem, store: MemoryStore, *, task: TaskIdentity = TASK, generation: int = 0, **more: Any
 ) -> tuple[Submission, list[str]]:
     """A submission and the kinds of decisions it makes."""
     kinds: list[str] = []
@@ -66,7 +66,7 @@ def submission(
     def tell(decision: Decision) -> None:
         kinds.append(decision.kind)
 
-    return Submission(system, store, task, generation, tell=tell), kinds
+    return Submission(system, store, task, generation, tell=tell, **more), kinds
 
 
 def alone(system: RemoteSystem, **more: Any) -> SharedPoll:

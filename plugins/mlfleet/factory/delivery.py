@@ -109,6 +109,7 @@ def _deploy(plan: Plan, section: Deploy) -> SpinnakerDeployOperator:
         release_task_id=RELEASE,
         spinnaker_conn_id=plan.environment.connections.spinnaker,
         timeout=section.timeout,
+        on_kill_policy=section.on_kill,
         references=_references(plan),
     )
 

@@ -49,6 +49,7 @@ def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> 
         references=_references(plan, experiment, {}),
         polyaxon_conn_id=plan.environment.connections.polyaxon,
         timeout=section.timeout,
+        on_failed=section.on_failed,
     )
 
 
@@ -64,4 +65,5 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
         references=_references(plan, experiment, earlier),
         kfp_conn_id=plan.environment.connections.kfp,
         timeout=section.timeout,
+        on_failed=section.on_failed,
     )

@@ -124,6 +124,10 @@ class Experiment(Section):
         return slug_of(self.name)
 
 
+# What a retry does with a run that failed: a new one, that one from where it got to, or nothing.
+OnFailed = Literal["resubmit", "resume", "fail"]
+
+
 class BestBy(Section):
     """Which run of a matrix counts as the best: the metric is one of its outputs."""
 
@@ -161,6 +165,7 @@ class PolyaxonTraining(Section):
     matrix: Matrix | None = None
     best_by: BestBy | None = None
     timeout: Duration = datetime.timedelta(hours=4)
+    on_failed: OnFailed = "resubmit"
 
 
 class KFPTraining(Section):
@@ -171,6 +176,7 @@ class KFPTraining(Section):
     # Off unless asked for: the cache knows parameters, not the data that they point to.
     caching: bool = False
     timeout: Duration = datetime.timedelta(hours=4)
+    on_failed: OnFailed = "resubmit"
 
     @property
     def file(self) -> str:
@@ -222,6 +228,8 @@ class Deploy(Section):
 
     spinnaker: SpinnakerTarget
     timeout: Duration = datetime.timedelta(hours=1)
+    # A deployment that is under way is no training: whoever ends the Airflow task need not mean it.
+    on_kill: Literal["leave", "cancel"] = "leave"
 
 
 class Retries(Section):

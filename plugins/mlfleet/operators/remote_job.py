@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import conf
-
 from mlfleet.errors import ConfigError, JobError, JobStopped
 from mlfleet.hooks.base import SystemHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
@@ -29,7 +27,7 @@ from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.remote.submission import OnFailed, RerunMode, Submission
 from mlfleet.remote.watching import End, Outcome, Watch
 from mlfleet.triggers.base import CURSOR_KEY, RemoteJobTrigger
-from mlfleet.triggers.events import failing_fast
+from mlfleet.triggers.events import earliest_event, failing_fast
 from mlfleet.triggers.task_state import task_state
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ class BaseRemoteJobOperator(MlfleetOperator):
             "poll_interval": self.poll_interval,
             "stop_on_kill": stop,
             "stop_at_deadline": stop,
-            "not_before": time.time() + _lingering(),
+            "not_before": earliest_event(),
             "url": status.url,
         }
 
@@ -285,12 +283,3 @@ async def _stop(connect: Callable[[], RemoteSystem], job_id: str) -> str:
 def _itself(system: Any) -> RemoteSystem:
     """Alone, a system is its own connection."""
     return system  # type: ignore[no-any-return]
-
-
-def _lingering() -> float:
-    """Seconds that the process of a deferred task may still live, until its next heartbeat.
-
-    An event before its end is taken for the end of the task's second half, which Airflow then marks failed (3.3.2,
-    scheduler_job_runner.process_executor_events).
-    """
-    return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 1.0

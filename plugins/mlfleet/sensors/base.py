@@ -18,7 +18,7 @@ from mlfleet.remote.job import JobStatus
 from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.watching import End, Outcome
 from mlfleet.triggers.base import CURSOR_KEY, RemoteJobTrigger
-from mlfleet.triggers.events import failing_fast
+from mlfleet.triggers.events import earliest_event, failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -70,6 +70,8 @@ class RemoteJobSensor(BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 stop_on_kill=False,
                 stop_at_deadline=False,
+                not_before=earliest_event(),
+                url=status.url if status is not None else "",
             )
             return self.defer(trigger=trigger, method_name="execute_complete")
 

@@ -15,7 +15,7 @@ from mlfleet.hooks.container_registry import ContainerRegistryHook
 from mlfleet.hooks.registry_access import page_of, registry_of
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.triggers.container_registry import ImageTrigger
-from mlfleet.triggers.events import failing_fast
+from mlfleet.triggers.events import earliest_event, failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -88,6 +88,7 @@ class ImageSensor(BaseSensorOperator):
             digest=self.digest or None,
             deadline=time.time() + self.timeout if self.timeout else None,
             poll_interval=self.poke_interval,
+            not_before=earliest_event(),
         )
 
     def _is_there(self, context: Context) -> bool:

@@ -105,7 +105,10 @@ class KFPSystem:
     async def _stored(self, key: JobKey, version: Mapping[str, str]) -> Mapping[str, Any]:
         """The compiled pipeline of a stored version. Raises SpecError: the server answers 500 for an unknown one."""
         wanted = [Predicate("pipeline_version_id", version["pipeline_version_id"])]
-        found = await self._client.list_versions(version["pipeline_id"], wanted)
+        try:
+            found = await self._client.list_versions(version["pipeline_id"], wanted)
+        except NotFound:
+            found = []
         if not found:
             name = f"{version['pipeline_version_id']} of pipeline {version['pipeline_id']}"
             raise SpecError(self.name, key.name, "not submitted", f"there is no version {name}")

@@ -105,9 +105,7 @@ class RemoteJobTrigger(BaseTrigger):
         self._waiting = True
         outcome = await self._watch.run()
         self._waiting = False
-        early = self.not_before - time.time()
-        if early > 0:
-            await asyncio.sleep(early)
+        await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(outcome.as_json())  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

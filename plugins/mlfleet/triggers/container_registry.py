@@ -19,6 +19,7 @@ class ImageTrigger(BaseTrigger):
 
     With ``digest`` it waits until the tag points to exactly that one. Other outcomes, each with ``error``: "timeout"
     after ``deadline`` (epoch seconds), "gave_up" when the registry could not be asked for 15 minutes, "refused".
+    No event is fired before the epoch second ``not_before`` (triggers.events.earliest_event).
     """
 
     def __init__(
@@ -30,10 +31,11 @@ class ImageTrigger(BaseTrigger):
         digest: str | None = None,
         deadline: float | None = None,
         poll_interval: float = 10.0,
+        not_before: float = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id, self.repository, self.tag, self.digest = conn_id, repository, tag, digest
-        self.deadline, self.poll_interval = deadline, poll_interval
+        self.deadline, self.poll_interval, self.not_before = deadline, poll_interval, not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The import path of the class and the arguments of its constructor."""
@@ -44,6 +46,7 @@ class ImageTrigger(BaseTrigger):
             "digest": self.digest,
             "deadline": self.deadline,
             "poll_interval": self.poll_interval,
+            "not_before": self.not_before,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -52,6 +55,7 @@ class ImageTrigger(BaseTrigger):
             event = await self._wait()
         except MlfleetError as exc:
             event = {"outcome": "refused", "error": str(exc)}
+        await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> dict[str, Any]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 from mlfleet.errors import JobError, MlfleetError
+
+
+def earliest_event() -> float:
+    """The epoch second before which a task that defers now must not be woken.
+
+    Its process lives on until its next heartbeat; an event before that is taken for the end of the task's second half,
+    which Airflow then marks failed (3.3.2, scheduler_job_runner.process_executor_events).
+    """
+    return time.time() + conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 1.0
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_it_waits_for_the_tag_and_the_digest(registry: FakeRegistry) -> None:
     assert "password" not in str(arguments)
 
     async def first() -> Any:
-        generator = ImageTrigger(**arguments).run()
+        generator = ImageTrigger(**{**arguments, "not_before": 0.0}).run()
         waiting = asyncio.ensure_future(generator.__anext__())
         await asyncio.sleep(0.05)
         assert not waiting.done()

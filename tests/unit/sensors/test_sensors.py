@@ -37,7 +37,7 @@ def deferred(task: Any, run: Run) -> TaskDeferred:
 
 def event(waiting: TaskDeferred) -> Any:
     async def first() -> Any:
-        trigger = KFPTrigger(**waiting.trigger.serialize()[1])
+        trigger = KFPTrigger(**{**waiting.trigger.serialize()[1], "not_before": 0.0})
         found = await trigger.run().__anext__()
         await trigger.cleanup()
         return found.payload

@@ -160,3 +160,15 @@ def test_run_values_is_what_reads_the_references() -> None:
     assert set(references) == {"static", "tasks", "window_seconds"}
     for key in references:
         assert f'"{key}"' in (RunValues.__doc__ or "")
+
+
+def test_what_happens_after_a_failure_is_said_per_step() -> None:
+    plain = dag_of(FULL)
+    assert {plain.get_task(f"default.{system}").on_failed for system in ("polyaxon", "kfp")} == {"resubmit"}
+    assert plain.get_task("deploy").on_kill_policy == "leave"
+    text = FULL.replace("timeout: 90m", "timeout: 90m\n    on_failed: resume")
+    text = text.replace("timeout: PT20M", "timeout: PT20M\n    on_failed: fail")
+    dag = dag_of(text.replace("timeout: PT15M", "timeout: PT15M\n  on_kill: cancel"))
+    assert dag.get_task("default.kfp").on_failed == "resume"
+    assert dag.get_task("default.polyaxon").on_failed == "fail"
+    assert dag.get_task("deploy").on_kill_policy == "stop"

@@ -86,6 +86,14 @@ def test_the_policy_starts_it_by_hand_and_waits_on(wire: SpinnakerWire) -> None:
     assert len(wire.executions_of(TAG)) == 1
 
 
+def test_a_person_has_it_started_by_hand_for_one_rerun(wire: SpinnakerWire) -> None:
+    waiting = run(age=600)
+    waiting.store["rerun_mode"] = "resume"
+    deferred(operator(), waiting.cleared())
+    assert len(wire.live(TAG)) == 1
+    assert not waiting.store.get("rerun_mode")
+
+
 def test_a_start_that_can_not_be_made_fails_with_the_diagnosis(wire: SpinnakerWire) -> None:
     wire.config = {"name": "deploy-model", "disabled": True, "triggers": []}
     with pytest.raises(JobFailed, match="pipeline deploy-model is disabled"):

@@ -12,8 +12,9 @@ import pytest
 from mlfleet.errors import NotFound, OutcomeUnknown, RequestRefused, TransientError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.protocol import look
+from mlfleet.remote.watching import Outcome, Watch
 from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
-from tests.support.remote import Time
+from tests.support.remote import Time, alone, itself
 from tests.support.spinnaker_wire import TRIGGER, SpinnakerWire, pushed, trigger_of
 
 T = TypeVar("T")
@@ -60,6 +61,13 @@ def poll(views: Mapping[str, SpinnakerSystem]) -> dict[str, JobStatus]:
 
 def stage(status: str, kind: str = "deployManifest", **more: Any) -> dict[str, Any]:
     return {"id": f"s-{kind}", "refId": "1", "type": kind, "name": kind, "status": status, **more}
+
+
+def watched(spinnaker: SpinnakerSystem, time: Time) -> tuple[Outcome, str]:
+    """How a wait for the deployment ended, and all that it said."""
+    said: list[str] = []
+    waiting = Watch(poll=alone(spinnaker, now=time, sleep=time.sleep), make=itself, job_id=WANTED.id, emit=said.append)
+    return run(waiting.run()), "\n".join(said)
 
 
 # One poll for all
@@ -172,6 +180,33 @@ def test_the_stages_are_lines(wire: SpinnakerWire) -> None:
     wire.finish(TAG)
     seen(spinnaker)
     assert run(spinnaker.logs(WANTED.id, chunk.cursor)).lines == ("stage Deploy: SUCCEEDED",)
+
+
+def test_a_wait_from_the_push_to_the_end(wire: SpinnakerWire, time: Time) -> None:
+    wire.push(TAG, delay=45)
+    time.at[time.now + 120] = lambda: wire.finish(TAG)
+    outcome, said = watched(system(wire), time)
+    assert outcome.status is not None
+    assert outcome.status.state is JobState.SUCCEEDED
+    assert said.count("stage Deploy: RUNNING") == said.count("stage Deploy: SUCCEEDED") == 1
+
+
+def test_a_wait_starts_by_hand_what_the_push_did_not(wire: SpinnakerWire, time: Time) -> None:
+    wire.never(TAG)
+    wire.push(TAG)
+    time.at[time.now + 700] = lambda: wire.finish(TAG)
+    outcome, said = watched(system(wire, replace(WANTED, on_not_started="start")), time)
+    assert outcome.status is not None
+    assert (outcome.status.state, outcome.resumes) == (JobState.SUCCEEDED, 1)
+    assert "a tag fires once" in said
+    assert len(wire.executions_of(TAG)) == 1
+
+
+def test_a_wait_gives_an_execution_up_that_was_cleaned_up(wire: SpinnakerWire, time: Time) -> None:
+    wire.push(TAG)
+    time.at[time.now + 30] = lambda: wire.executions_of(TAG)[0].update(cleaned_up=True)
+    outcome, _ = watched(system(wire), time)
+    assert outcome.end.value == "vanished"
 
 
 def test_what_is_wrong_with_one_execution_is_no_matter_of_the_others(wire: SpinnakerWire) -> None:

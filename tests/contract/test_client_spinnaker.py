@@ -12,6 +12,7 @@ import pytest
 from mlfleet.clients.http import HttpClient
 from mlfleet.clients.retry import RetryPolicy
 from mlfleet.clients.spinnaker import ManualStart, SpinnakerClient
+from mlfleet.clients.spinnaker_images import Image
 from mlfleet.clients.spinnaker_trigger import trigger_problems
 from mlfleet.errors import NotFound, TransientError
 from tests.support.images import layer, push
@@ -51,19 +52,21 @@ def ask(spinnaker: Spinnaker, use: Callable[[SpinnakerClient], Awaitable[T]], re
 
 def test_all_executions_of_a_tag_are_found_behind_the_first_page(spinnaker: Spinnaker) -> None:
     since = int(time.time() * 1000) - 1000
-    started = [spinnaker.begin(APP, "quick", repository=REPOSITORY, tag=TAG) for _ in range(53)]
-    spinnaker.begin(APP, "quick", repository=REPOSITORY, tag="release-k-2")
-    found = ask(spinnaker, lambda client: client.search(APP, "quick", REPOSITORY, TAG, since_ms=since))
+    ours, other = (image_artifact(spinnaker.registry, REPOSITORY, tag) for tag in (TAG, "release-k-2"))
+    started = [spinnaker.begin(APP, "quick", artifacts=[ours]) for _ in range(203)]
+    spinnaker.begin(APP, "quick", artifacts=[other])
+    image = Image(REPOSITORY, TAG)
+    found = ask(spinnaker, lambda client: client.search(APP, [image], since_ms=since))
     assert {row["id"] for row in found} == set(started)
     assert len(found) == len(started)
     times = [row["buildTime"] for row in found]
     assert times == sorted(times, reverse=True)
     many = ask(spinnaker, lambda client: client.executions([*started, "no-such"], expand=False))
     assert set(many) == set(started)
-    middle = times[26]
-    older = ask(spinnaker, lambda c: c.search(APP, "quick", REPOSITORY, TAG, since_ms=since, until_ms=middle))
+    middle = times[100]
+    older = ask(spinnaker, lambda c: c.search(APP, [image], since_ms=since, until_ms=middle, pipeline="quick"))
     assert {row["buildTime"] for row in older} == {at for at in times if at <= middle}
-    assert ask(spinnaker, lambda client: client.search(APP, "no-such", REPOSITORY, TAG, since_ms=since)) == []
+    assert ask(spinnaker, lambda client: client.search(APP, [image], since_ms=since, pipeline="no-such")) == []
 
 
 def test_a_pushed_tag_is_found_by_its_trigger(spinnaker: Spinnaker) -> None:
@@ -73,7 +76,7 @@ def test_a_pushed_tag_is_found_by_its_trigger(spinnaker: Spinnaker) -> None:
     image.tag("release-pushed")
 
     def found() -> list[dict[str, Any]]:
-        return ask(spinnaker, lambda c: c.search(APP, "deploy", REPOSITORY, "release-pushed", since_ms=since))
+        return ask(spinnaker, lambda c: c.search(APP, [Image(REPOSITORY, "release-pushed")], since_ms=since))
 
     (row,) = wait_for(found, "the execution of the pushed tag")
     assert row["trigger"]["type"] == "docker"

@@ -16,9 +16,10 @@ import pytest
 from mlfleet.clients.http import HttpClient
 from mlfleet.clients.retry import RetryPolicy
 from mlfleet.clients.spinnaker import SpinnakerClient
+from mlfleet.clients.spinnaker_images import Image
 from mlfleet.errors import AuthError, NotFound, TransientError
 from tests.support.processes import SERVICES_PYTHON, wait_for
-from tests.support.spinnaker import Spinnaker, stage, start_registry, statuses
+from tests.support.spinnaker import Spinnaker, image_artifact, stage, start_registry, statuses
 
 T = TypeVar("T")
 APP = "shop"
@@ -274,9 +275,9 @@ def with_client(spinnaker: Spinnaker, use: Callable[[SpinnakerClient], Awaitable
 
 def test_the_client_reads_and_finds_its_execution_among_many(spinnaker: Spinnaker) -> None:
     since = int(time.time() * 1000) - 1000
-    execution = spinnaker.begin(APP, "quick", repository="ml/shop", tag="release-a.b")
-    for tag in ("release-axb", "RELEASE-A.B"):
-        spinnaker.begin(APP, "quick", repository="ml/shop", tag=tag)
+    tags = ("release-a.b", "release-axb", "RELEASE-A.B")
+    artifacts = [image_artifact(spinnaker.registry, "ml/shop", tag) for tag in tags]
+    execution, *_ = [spinnaker.begin(APP, "quick", artifacts=[artifact]) for artifact in artifacts]
 
     async def use(client: SpinnakerClient) -> list[dict[str, Any]]:
         assert (await client.health())["status"] == "UP"
@@ -284,7 +285,7 @@ def test_the_client_reads_and_finds_its_execution_among_many(spinnaker: Spinnake
         assert await client.user() == "sandbox"
         assert (await client.get_execution(execution))["id"] == execution
         assert list(await client.executions([execution, "no-such"])) == [execution]
-        return await client.search(APP, "quick", "ml/shop", "release-a.b", since_ms=since)
+        return await client.search(APP, [Image("ml/shop", "release-a.b")], since_ms=since, pipeline="quick")
 
     assert [each["id"] for each in with_client(spinnaker, use)] == [execution]
 

@@ -11,22 +11,26 @@ Traps this client knows:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlfleet.clients.answers import mapping, number, optional_text
 from mlfleet.clients.calls import Expect, Params, segment
 from mlfleet.clients.http import HttpClient, SystemClient
-from mlfleet.clients.spinnaker_trigger import encoded_trigger, is_for
+from mlfleet.clients.spinnaker_images import Image, artifact_filter
+from mlfleet.clients.spinnaker_trigger import encoded_trigger
 from mlfleet.errors import ConfigError
 
-# A person who starts a docker-triggered pipeline again makes a "manual" execution with the same tag (spinnaker.md 1.4).
-TRIGGER_TYPES = ("docker", "manual")
+# What a pushed image starts, by whichever way Spinnaker hears of it; a person who starts a docker-triggered pipeline
+# again makes a "manual" execution with the same tag (spinnaker.md 1.4 and 3.6).
+TRIGGER_TYPES = ("docker", "pubsub", "webhook", "manual")
 
-_SIZE = 50
+_SIZE = 200
 _MOST_WINDOWS = 20
 _CHUNK = 100  # execution ids in one address
+# Characters of a search's filter: addresses beyond 8 KiB are refused by Tomcat and by many a proxy.
+_FILTER = 4000
 
 
 @dataclass(frozen=True)
@@ -84,23 +88,24 @@ class SpinnakerClient(SystemClient):
     async def search(
         self,
         application: str,
-        name: str,
-        repository: str,
-        tag: str,
+        images: Iterable[Image],
         *,
         since_ms: int,
         until_ms: int | None = None,
+        pipeline: str | None = None,
         trigger_types: Sequence[str] = TRIGGER_TYPES,
     ) -> list[dict[str, Any]]:
-        """All executions that were started for exactly ``repository:tag``, newest first, without stage contexts.
+        """All executions that were started for exactly one of ``images``, newest first, without stage contexts.
 
         ``since_ms`` and ``until_ms`` bound their ``buildTime`` (epoch milliseconds, both inclusive). An unknown
-        pipeline name gives [], not NotFound.
+        ``pipeline`` gives [], not NotFound. Raises UnexpectedAnswer when there is more in the time than can be read: an
+        image that was not found then may still be there.
         """
+        wanted = list(images)
         params: dict[str, str | int | bool | None] = {
             "triggerTypes": ",".join(trigger_types),
-            "pipelineName": name,
-            "trigger": encoded_trigger(repository, tag),
+            "pipelineName": pipeline,
+            "trigger": _filter(wanted),
             "triggerTimeStartBoundary": since_ms,
             "size": _SIZE,
             "expand": False,
@@ -111,13 +116,13 @@ class SpinnakerClient(SystemClient):
             params["triggerTimeEndBoundary"] = until_ms
             answer = await self.http.request("GET", path, params=params)
             rows = answer.objects()
-            found.update({str(row.get("id")): row for row in rows if is_for(row, repository, tag)})
+            found.update({str(row.get("id")): row for row in rows if any(i.was_wanted_by(row) for i in wanted)})
             oldest = min((number(row.get("buildTime")) for row in rows), default=0)
             if len(rows) < _SIZE or oldest <= since_ms or oldest == until_ms:
-                break
+                return sorted(found.values(), key=lambda row: number(row.get("buildTime")), reverse=True)
             # Inclusive, because others may share this millisecond; the dictionary drops what comes twice.
             until_ms = oldest
-        return sorted(found.values(), key=lambda row: number(row.get("buildTime")), reverse=True)
+        raise answer.wrong(f"more than {_SIZE * _MOST_WINDOWS} executions since {since_ms}")
 
     async def executions(self, ids: Iterable[str], *, expand: bool = True) -> dict[str, dict[str, Any]]:
         """Many executions in few requests, by id; unknown and unreadable ones are left out (spinnaker.md 1.1).
@@ -184,14 +189,19 @@ class SpinnakerClient(SystemClient):
         *,
         artifacts: Sequence[dict[str, Any]] = (),
         parameters: dict[str, Any] | None = None,
+        trigger: Mapping[str, Any] | None = None,
         correlation_id: str | None = None,
     ) -> ManualStart:
         """Start a pipeline by hand. Never sent twice; after OutcomeUnknown search first.
 
-        An artifact is ``{"type": "docker/image", "name", "version", "reference"}``. Executions with the same
-        ``correlation_id`` are made once, but then the id in the answer leads nowhere (spinnaker.md 1.5).
+        An artifact is ``{"type": "docker/image", "name", "version", "reference"}``; ``trigger`` is what else the
+        execution's trigger shall have. While an execution with the same ``correlation_id`` is live no second one is
+        made, but then the id in the answer leads nowhere (spinnaker.md 1.5); one that has ended doesn't count
+        (SqlExecutionRepository.retrievePipelineForCorrelationId).
         """
-        body: dict[str, Any] = {"type": "manual", "parameters": parameters or {}, "artifacts": list(artifacts)}
+        body: dict[str, Any] = {
+            **(trigger or {}), "type": "manual", "parameters": parameters or {}, "artifacts": list(artifacts)
+        }  # fmt: skip
         if correlation_id:
             body["correlationId"] = correlation_id
         path = f"/pipelines/v2/{segment(application)}/{segment(name)}"
@@ -206,3 +216,9 @@ class SpinnakerClient(SystemClient):
     def _in_deck(self, url: str | None) -> str | None:
         # Gate puts deckOrigin in front of it; older ones give the path alone.
         return f"{self.deck_url}{url}" if url and url.startswith("/") else url
+
+
+def _filter(images: Sequence[Image]) -> str | None:
+    """The filter that lets Gate send only what is wanted; None for more images than an address holds."""
+    found = encoded_trigger(artifact_filter(images))
+    return found if len(found) <= _FILTER else None

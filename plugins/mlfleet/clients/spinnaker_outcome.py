@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlfleet.clients.answers import mapping, number, optional_text
+from mlfleet.clients.spinnaker_images import Image
 
 DEPLOY_TYPES = frozenset({"deployManifest", "patchManifest", "deploy", "cloneServerGroup"})
 CANARY_TYPES = frozenset({"kayentaCanary", "canary", "runCanary"})
@@ -72,8 +73,8 @@ def deployment_outcome(
     status = _status(execution)
     if status not in _FINAL:
         return _unfinished(execution, status)
-    ours = _Ours(repository, tag, digest)
-    bound = next((ref for stage in stages if _status(stage) == "SUCCEEDED" for ref in ours.references(stage)), None)
+    ours = Image(repository, tag, digest)
+    bound = next((ref for stage in stages if _status(stage) == "SUCCEEDED" for ref in _bound(stage, ours)), None)
     if status == "CANCELED":
         return _canceled(execution, bound)
     if status in _SUCCESS:
@@ -89,29 +90,14 @@ def stage_error(stage: Stage) -> str:
     return "; ".join(errors) or str(details.get("error") or context.get("failureMessage") or "")
 
 
-@dataclass(frozen=True)
-class _Ours:
-    """Recognises references to one image."""
+def is_complete(execution: Mapping[str, Any]) -> bool:
+    """Whether it has ended, which a restarted stage can undo (spinnaker.md 0.7); an unknown status is live."""
+    return _status(execution) in _FINAL
 
-    repository: str
-    tag: str
-    digest: str | None
 
-    def references(self, stage: Stage) -> Iterator[str]:
-        """References to our image among those the stage put in its manifest."""
-        return (reference for reference in bound_references(stage) if self.is_ours(reference))
-
-    def is_ours(self, reference: str) -> bool:
-        """``[host/]repository:tag``, ``[host/]repository@digest`` or both; a digest, where given, decides."""
-        name, _, digest = reference.partition("@")
-        head, _, last = name.rpartition("/")
-        last, _, tag = last.partition(":")
-        path = f"{head}/{last}" if head else last
-        if path != self.repository and not path.endswith(f"/{self.repository}"):
-            return False
-        if digest and self.digest:
-            return digest == self.digest
-        return tag == self.tag
+def needs_contexts(execution: Mapping[str, Any]) -> bool:
+    """Whether its outcome takes the stages' contexts, which lists leave out: it has ended, or asks a person."""
+    return is_complete(execution) or any(_asks(stage) for stage in execution.get("stages") or ())
 
 
 def bound_references(stage: Stage) -> list[str]:
@@ -129,12 +115,17 @@ def bound_references(stage: Stage) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _bound(stage: Stage, image: Image) -> Iterator[str]:
+    """References to our image among those the stage put in its manifest."""
+    return (reference for reference in bound_references(stage) if image.is_named_by(reference))
+
+
+def _asks(stage: object) -> bool:
+    return isinstance(stage, Mapping) and stage.get("type") == "manualJudgment" and _status(stage) == "RUNNING"
+
+
 def _unfinished(execution: Mapping[str, Any], status: str) -> DeploymentOutcome:
-    waiting = _first(
-        s
-        for s in execution.get("stages") or ()
-        if isinstance(s, Mapping) and s.get("type") == "manualJudgment" and _status(s) == "RUNNING"
-    )
+    waiting = _first(s for s in execution.get("stages") or () if _asks(s))
     if execution.get("canceled"):
         return DeploymentOutcome(OutcomeKind.RUNNING, "cancellation was asked for")
     if waiting is not None and not _judgment(waiting):
@@ -181,10 +172,10 @@ def _failed(execution: Mapping[str, Any], stages: Sequence[Stage], bound: str | 
     return _about(OutcomeKind.FAILED, text, culprit, bound)
 
 
-def _succeeded(stages: Sequence[Stage], ours: _Ours, bound: str | None) -> DeploymentOutcome:
+def _succeeded(stages: Sequence[Stage], ours: Image, bound: str | None) -> DeploymentOutcome:
     last = _last_deploys(stages)
     undone = _undone_by(stages)
-    shown = {id(s): next(ours.references(s), None) for s in last if _status(s) == "SUCCEEDED"}
+    shown = {id(s): next(_bound(s, ours), None) for s in last if _status(s) == "SUCCEEDED"}
     proved = [s for s in last if shown.get(id(s))]
     if undone is None and proved and all(s in proved or _status(s) == "SKIPPED" for s in last):
         return _about(OutcomeKind.DEPLOYED, f"{_name(proved[-1])} deployed {shown[id(proved[-1])]}", proved[-1], bound)

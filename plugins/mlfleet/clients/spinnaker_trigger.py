@@ -8,24 +8,29 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mlfleet.clients.answers import mapping
-
 
 def java_quote(text: str) -> str:
     r"""``\Q...\E`` as Java's ``Pattern.quote``: Gate takes wanted texts as regular expressions (spinnaker.md 1.4)."""
     return "\\Q" + text.replace("\\E", "\\E\\\\E\\Q") + "\\E"
 
 
-def encoded_trigger(repository: str, tag: str) -> str:
-    """The ``trigger`` parameter of a search: base64 (standard alphabet) of JSON with quoted values."""
-    wanted = {"repository": java_quote(repository), "tag": java_quote(tag)}
+def encoded_trigger(wanted: Mapping[str, Any]) -> str:
+    """The ``trigger`` parameter of a search: base64 (standard alphabet) of what must be in it (spinnaker.md 1.4)."""
     return base64.b64encode(json.dumps(wanted, separators=(",", ":")).encode()).decode()
 
 
-def is_for(execution: Mapping[str, Any], repository: str, tag: str) -> bool:
-    """Whether the execution was started for exactly this image; Gate's own comparison ignores case."""
-    trigger = mapping(execution.get("trigger"))
-    return bool(trigger.get("repository") == repository and trigger.get("tag") == tag)
+def manual_trigger(config: Mapping[str, Any], repository: str, tag: str, digest: str | None) -> dict[str, Any]:
+    """What Deck sends when a person starts a docker-triggered pipeline by hand for one tag (DockerTriggerTemplate.tsx).
+
+    The fields of the configured docker trigger for ``repository`` (the one that ``tag`` matches, if several) make the
+    pipeline's expected artifacts bind as after a push.
+    """
+    kept = ("account", "organization", "registry", "expectedArtifactIds")
+    triggers = [t for t in _docker_triggers(config) if t.get("repository") == repository]
+    matching = [t for t in triggers if _problem(t, repository, tag, None) is None]
+    configured = next(iter(matching or triggers), {})
+    found = {key: configured[key] for key in kept if configured.get(key)}
+    return {**found, "repository": repository, "tag": tag, **({"digest": digest} if digest else {})}
 
 
 def trigger_problems(config: Mapping[str, Any], repository: str, tag: str, account: str | None = None) -> list[str]:
@@ -37,7 +42,7 @@ def trigger_problems(config: Mapping[str, Any], repository: str, tag: str, accou
     name = config.get("name") or "?"
     if config.get("disabled"):
         return [f"pipeline {name} is disabled"]
-    triggers = [t for t in config.get("triggers") or () if isinstance(t, Mapping) and t.get("type") == "docker"]
+    triggers = _docker_triggers(config)
     if not triggers:
         return [f"pipeline {name} has no docker trigger"]
     problems = [_problem(trigger, repository, tag, account) for trigger in triggers]
@@ -49,6 +54,10 @@ def concurrency_warning(config: Mapping[str, Any]) -> str | None:
     if config.get("limitConcurrent") and not config.get("keepWaitingPipelines"):
         return f"pipeline {config.get('name') or '?'} drops waiting executions when a newer one arrives"
     return None
+
+
+def _docker_triggers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [t for t in config.get("triggers") or () if isinstance(t, Mapping) and t.get("type") == "docker"]
 
 
 def _problem(trigger: Mapping[str, Any], repository: str, tag: str, account: str | None) -> str | None:

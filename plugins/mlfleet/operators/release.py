@@ -45,7 +45,7 @@ class ReleaseOperator(MlfleetOperator):
     ``evaluate_task_id``  None for a project without an evaluation
     ``repository``        overrides the one of the build
 
-    Returns ``{"released", "tag", "digest", "repository", "n", "reason", "released_at_ms"}``; ``released_at_ms`` is an
+    Returns ``{"released", "tag", "digest", "repository", "registry", "n", "reason", "released_at_ms"}``; the last is an
     epoch time before the tag could be seen. XCom ``decision`` holds ``{"released", "reason", "guard"}`` either way.
     """
 
@@ -81,9 +81,9 @@ class ReleaseOperator(MlfleetOperator):
             image = self._image(values)
             record, tag = self._tag(image, context)
             self._pre_flight(image["repository"], tag, values)
-            self._put(image, tag, context)
+            registry = self._put(image, tag, context)
         self.log.info("Released %s:%s (%s): %s", image["repository"], tag, image["digest"], verdict.reason)
-        return _released(image, tag, record, verdict)
+        return _released({**image, "registry": registry}, tag, record, verdict)
 
     def _facts(self, values: RunValues, context: Context) -> Facts:
         evaluation = None
@@ -141,8 +141,11 @@ class ReleaseOperator(MlfleetOperator):
         if warning:
             self.log.warning("%s", warning)
 
-    def _put(self, image: Mapping[str, str], tag: str, context: Context) -> None:
-        """The manifest under ``tag``, unless it is there. Raises Conflict when another image is there."""
+    def _put(self, image: Mapping[str, str], tag: str, context: Context) -> str:
+        """The manifest under ``tag``, unless it is there; returns what stands before the repository in its name.
+
+        Raises Conflict when another image is there.
+        """
         registry, connect = registry_of(ContainerRegistryHook(self.container_registry_conn_id))
         context["ti"].xcom_push(key=REMOTE_URL, value=page_of(registry, image["repository"], tag))
 
@@ -152,6 +155,7 @@ class ReleaseOperator(MlfleetOperator):
 
         if not asyncio.run(put()):
             self.log.info("%s:%s is there already, with this digest: nothing is pushed", image["repository"], tag)
+        return registry.address
 
 
 async def put_tag(client: ContainerRegistryClient, repository: str, digest: str, tag: str) -> bool:
@@ -183,6 +187,7 @@ def _released(image: Mapping[str, str], tag: str, record: Record, verdict: Verdi
         "tag": tag,
         "digest": image["digest"],
         "repository": image["repository"],
+        "registry": image["registry"],
         "n": record.n,
         "reason": verdict.reason,
         "released_at_ms": int(record.attempted_at * 1000),

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlfleet.clients.spinnaker import SpinnakerClient
-from mlfleet.errors import ConfigError, JobError, JobTimedOut, NotFound
+from mlfleet.errors import ConfigError, JobError, JobTimedOut, NotFound, OutcomeUnknown, RequestRefused
 from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.operators.records import teller
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
-from mlfleet.remote.decisions import Decision, Kind
+from mlfleet.remote.decisions import Decision, Kind, Tell
 from mlfleet.remote.job import JobState, JobStatus
 from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.submission import RerunMode
@@ -30,7 +30,8 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
 
     It starts nothing (the push did), and leaves the execution running when the task is stopped, unless
     ``on_kill_policy="cancel"``. Clearing it looks again. ``start_timeout`` is the time after the release by which an
-    execution must have appeared.
+    execution must have appeared; with ``on_not_started="start"`` the pipeline is then started by hand, with the same
+    image, and gets the same time again, while "fail" leaves the choice to a person.
 
     Returns ``{"outcome": "deployed", "execution_id", "url", "application", "pipeline", "digest", "bound_reference"}``;
     every other outcome is an error.
@@ -47,15 +48,18 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
         spinnaker_conn_id: str = SpinnakerHook.default_conn_name,
         timeout: timedelta | None = None,
         start_timeout: timedelta = timedelta(minutes=10),
+        on_not_started: str = "fail",
         on_kill_policy: str = "leave",
         **kwargs: Any,
     ) -> None:
+        if on_not_started not in {"fail", "start"}:
+            raise ConfigError(f"on_not_started is 'fail' or 'start', not {on_not_started!r}")
         if on_kill_policy not in {"leave", "cancel"}:
             raise ConfigError(f"on_kill_policy is 'leave' or 'cancel', not {on_kill_policy!r}")
         policy = "stop" if on_kill_policy == "cancel" else "leave"
         super().__init__(conn_id=spinnaker_conn_id, timeout=timeout, on_kill_policy=policy, **kwargs)
         self.application, self.pipeline, self.release_task_id = application, pipeline, release_task_id
-        self.start_timeout = start_timeout
+        self.start_timeout, self.on_not_started = start_timeout, on_not_started
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """What to look for, from the release. Raises ConfigError when nothing was released."""
@@ -71,6 +75,8 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
             digest=release.get("digest"),
             since_ms=int(release["released_at_ms"]),
             start_timeout=self.start_timeout.total_seconds(),
+            on_not_started=self.on_not_started,
+            registry=str(release.get("registry") or ""),
         ).as_json()
 
     def system_args(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,17 +99,42 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
         where = f"{wanted.application}/{wanted.pipeline}"
         tell = teller(self.log.info, system.name)
         tell(Decision(Kind.LOOK, f"looking for the execution of {wanted.id} in {where}"))
-        status = await look(system, wanted.id)
-        if status is None:
-            raise NotFound(system.name, f"the execution of {wanted.id} in {where} does not exist any more")
+        status = await _seen(system, wanted)
         if mode is RerunMode.RESUME and status.state is JobState.FAILED:
             tell(Decision(Kind.RESUMED, f"a person asked to start {where} by hand for {wanted.id}", wanted.id))
             await system.resume(wanted.id)
-            return await look(system, wanted.id) or status
+            return await _seen(system, wanted)
+        if status.detail.get("infrastructure"):
+            return await _started(system, wanted, tell)
         return status
 
     def todo_for(self, error: JobError) -> str:
         """A tag starts one execution only: looking again, which is what clearing this task does, would not deploy."""
         if isinstance(error, JobTimedOut):
             return "Clear this task to go on following the execution, or make deploy.timeout longer"
-        return f"Mend the cause, then clear {self.release_task_id!r} to release the image anew"
+        again = f"Mend the cause, then clear {self.release_task_id!r} to release the image anew"
+        if error.state != "never_started":
+            return again
+        return (
+            f"{again}; or have the pipeline started by hand with this image: set rerun_mode to resume in the Task "
+            f"State Store tab (Storage) of {self.task_id!r} and clear that task"
+        )
+
+
+async def _seen(system: RemoteSystem, wanted: Deployment) -> JobStatus:
+    status = await look(system, wanted.id)
+    if status is None:
+        raise NotFound(system.name, f"the execution of {wanted.id} does not exist any more")
+    return status
+
+
+async def _started(system: RemoteSystem, wanted: Deployment, tell: Tell) -> JobStatus:
+    """The status after a start by hand, which the task's policy asks for."""
+    try:
+        await system.resume(wanted.id)
+    except (OutcomeUnknown, RequestRefused) as exc:
+        refused = f"{wanted.id} started nothing, and starting its pipeline by hand failed: {exc}"
+        tell(Decision(Kind.RESUME_REFUSED, refused, wanted.id))
+    else:
+        tell(Decision(Kind.RESUMED, f"{wanted.id} started nothing: its pipeline was started by hand", wanted.id))
+    return await _seen(system, wanted)

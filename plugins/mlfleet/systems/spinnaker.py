@@ -1,30 +1,32 @@
 """A deployment by Spinnaker as a remote job: we do not start it, we find it by its image tag (spinnaker.md 8).
 
 The push of the tag is the deployment, so nothing is submitted here, and nothing is stopped unless asked for. A tag is
-unique per release and never reused, which makes it the key.
+unique per release and never reused, which makes it the key. What Spinnaker may lose on the way (spinnaker.md 3.4) is
+told when no execution appears; the way out is :meth:`SpinnakerSystem.resume`, a start by hand.
 
-Remaining window: none of our own; what Spinnaker may lose on the way is listed in spinnaker.md 3.4 and told when no
-execution appears.
+Remaining window, of the start by hand alone: a push that Spinnaker notices after all, later than ``start_timeout`` and
+at the moment of the start, makes a second execution of the tag (the push's has no correlation id). And a start whose
+answer was lost and whose execution came, ended and was not yet in the search when it was asked for again is made twice.
+Both deploy the same image; the status tells how many executions there are.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlfleet.clients.answers import number
 from mlfleet.clients.spinnaker import SpinnakerClient
-from mlfleet.clients.spinnaker_outcome import DeploymentOutcome, OutcomeKind, deployment_outcome
-from mlfleet.clients.spinnaker_trigger import concurrency_warning, trigger_problems
-from mlfleet.errors import NotFound, RemoteError, RequestRefused
+from mlfleet.clients.spinnaker_outcome import DeploymentOutcome, OutcomeKind, deployment_outcome, needs_contexts
+from mlfleet.errors import NotFound, OutcomeUnknown, RemoteError, RequestRefused, TransientError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten
-from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
+from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem, look
+from mlfleet.systems.spinnaker_deployment import Deployment, Execution, Followed, looks_of, never_began
+from mlfleet.systems.spinnaker_start import diagnosis, start_by_hand
 
-# Clocks of Airflow and Spinnaker differ; the tag is unique, so looking a little earlier costs nothing.
-_SKEW_MS = 60_000
+__all__ = ["Deployment", "SpinnakerSystem"]
 
 _STATES = {
     OutcomeKind.DEPLOYED: JobState.SUCCEEDED,
@@ -34,62 +36,39 @@ _STATES = {
     OutcomeKind.CANCELED: JobState.STOPPED,
     OutcomeKind.SUPERSEDED: JobState.STOPPED,
 }
-_SILENT_CAUSES = (
-    "the tag was used before (a tag fires once)",
-    "the account that runs the trigger may not execute the application",
-    "an expected artifact does not match",
-    "igor has the first image of this account, or too many new ones at once (itemUpperThreshold)",
-    "clouddriver can't list the repository's tags",
-    "igor, echo or orca lost the event",
-)
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What to look for.
-
-    ``repository`` is without the registry's host; ``since_ms`` the release in epoch milliseconds; ``start_timeout``
-    the seconds after it by which an execution must have appeared.
-    """
-
-    application: str
-    pipeline: str
-    repository: str
-    tag: str
-    digest: str | None
-    since_ms: int
-    start_timeout: float = 600.0
-
-    @property
-    def id(self) -> str:
-        """The job's id: the tag, because the execution's id is not known before it was found."""
-        return f"{self.repository}:{self.tag}"
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON for a trigger."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Deployment:
-        """The opposite."""
-        return cls(**data)
+# Whole executions that one poll reads at once.
+_PARALLEL = 8
+# A started pipeline shows after a second or two; so often, and with such pauses, it is looked for before we go on.
+_APPEAR_LOOKS = 10
+_APPEAR_PAUSE = 1.5
+# Seconds after its release until which a deployment is started by hand without a person's word. Who clears a task of
+# last month must not put last month's model into production.
+_FRESH = 86_400.0
 
 
 class SpinnakerSystem:
-    """Finds and follows the execution of one deployment."""
+    """Finds and follows the execution of one deployment.
+
+    ``now`` (epoch seconds) and ``sleep`` replace time in tests.
+    """
 
     name = "spinnaker"
     lookup_grace = 0.0
 
-    def __init__(self, client: SpinnakerClient, deployment: Deployment, now: Callable[[], float] = time.time) -> None:
-        self._client, self._wanted, self._now = client, deployment, now
-        self._execution: Mapping[str, Any] | None = None
-        self._others = 0
+    def __init__(
+        self,
+        client: SpinnakerClient,
+        deployment: Deployment,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client, self._wanted, self._now, self._sleep = client, deployment, now, sleep
+        self._followed = Followed(deployment)
 
     @property
     def lane(self) -> Hashable:
-        """Each deployment is looked at alone."""
-        return self._wanted.id
+        """A search is of one application; executions that are known are read together, whatever they belong to."""
+        return "following" if self._followed.execution else ("searching", self._wanted.application)
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -97,44 +76,89 @@ class SpinnakerSystem:
 
     async def find(self, key: JobKey) -> list[JobStatus]:
         """The deployment itself: it is found by its tag, whoever pushed it."""
-        return list((await self.poll_many({self._wanted.id: self})).values())
+        status = await look(self, self._wanted.id)
+        return [] if status is None else [status]
 
     async def find_task(self, task: TaskIdentity) -> list[JobStatus]:
         """None: an execution is never ours to end."""
         return []
 
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
-        """Nothing to send: the push was the submission."""
-        return (await self.poll_many({self._wanted.id: self}))[self._wanted.id]
+        """Nothing to send: the push was the submission. Raises NotFound when its execution is gone."""
+        status = await look(self, self._wanted.id)
+        if status is None:
+            raise self._gone()
+        return status
 
     async def confirm(self, job_id: str) -> None:
         """Nothing to do."""
 
     async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
-        """The deployment's status; it exists from the push on, also before an execution does."""
-        seen = self._execution
-        execution = await self._follow()
-        if execution is None and seen is not None:
-            return {}
-        return {job_id: await self._status(execution) for job_id in jobs}
+        """The deployments' statuses; each exists from its push on, also before an execution does.
+
+        One search for each application with deployments that have no execution yet, one list of the executions that
+        are known, and one whole execution for each that has ended or asks a person.
+        """
+        views = {job_id: view for job_id, view in jobs.items() if isinstance(view, SpinnakerSystem)}
+        known = [view._followed.execution_id for view in views.values()]
+        rows: dict[str, Execution] = {}
+        rows.update(await self._client.executions([each for each in known if each], expand=False))
+        searching = [view for view in views.values() if view._followed.execution is None]
+        found, trouble = await self._search_all(searching, must_work=not rows)
+        rows.update({str(row["id"]): row for row in found})
+        limit = asyncio.Semaphore(_PARALLEL)
+
+        async def told(view: SpinnakerSystem) -> JobStatus | None:
+            async with limit:
+                return await view._told(rows, trouble)
+
+        statuses = await asyncio.gather(*(told(view) for view in views.values()), return_exceptions=True)
+        for status in statuses:
+            if isinstance(status, BaseException):
+                raise status
+        return {job_id: status for job_id, status in zip(views, statuses, strict=True) if isinstance(status, JobStatus)}
 
     async def stop(self, job_id: str) -> None:
         """Cancel the execution; a finished or missing one is fine. Called only when the task's policy says so."""
-        execution = await self._follow()
-        if execution is not None:
-            await self._client.cancel(str(execution["id"]), "the Airflow task that follows it was stopped")
+        execution_id = await self._execution_id()
+        if execution_id is None:
+            return
+        try:
+            await self._client.cancel(execution_id, "the Airflow task that follows it was stopped")
+        except NotFound:
+            return
 
     async def discard(self, job_id: str) -> None:
         """Never: several executions of one tag are told, not ended."""
 
     async def resume(self, job_id: str) -> None:
-        """Raises RequestRefused: a tag starts one execution."""
-        raise RequestRefused(self.name, f"{job_id} can't be deployed again under the same tag")
+        """Start the pipeline by hand with the same image, after a push that started nothing.
+
+        Raises RequestRefused when the tag has an execution that began, or the pipeline can't be started;
+        OutcomeUnknown when the answer was lost and nothing appeared (asking again starts nothing twice).
+        """
+        followed = self._followed
+        own = followed.own(await self._search([self]))
+        for row in own:
+            if not never_began(row, self._wanted.image):
+                raise RequestRefused(
+                    self.name, f"{self._wanted.id} has an execution, {row['status']}: {self._url(str(row['id']))}"
+                )
+        followed.forget({str(row["id"]) for row in own})
+        lost: OutcomeUnknown | None = None
+        try:
+            await start_by_hand(self._client, self._wanted)
+        except OutcomeUnknown as exc:
+            lost = exc
+        followed.asked_at, followed.answered = self._now(), lost is None
+        # Also after a yes: whoever looks next may be another process, which can't know that this one has asked.
+        if not await self._appears() and lost is not None:
+            raise lost
 
     async def logs(self, job_id: str, cursor: Cursor) -> LogChunk:
         """Spinnaker has no logs; stages that changed are the lines, the cursor being ``{stage id: status}``."""
         told, lines = dict(cursor), []
-        for stage in (self._execution or {}).get("stages") or ():
+        for stage in (self._followed.execution or {}).get("stages") or ():
             if not isinstance(stage, Mapping) or stage.get("parentStageId"):
                 continue
             stage_id, status = str(stage.get("id")), str(stage.get("status"))
@@ -145,91 +169,144 @@ class SpinnakerSystem:
 
     async def result(self, job_id: str) -> dict[str, Any]:
         """What was deployed. Raises NotFound when the execution is gone."""
-        execution = await self._follow()
-        if execution is None:
-            raise NotFound(self.name, f"the execution for {job_id} does not exist any more")
-        outcome = self._outcome(execution)
+        execution_id = await self._execution_id()
+        if execution_id is None:
+            raise self._gone()
+        outcome = self._outcome(await self._client.get_execution(execution_id))
         return {
             "outcome": outcome.kind.value,
-            "execution_id": str(execution["id"]),
-            "url": self._url(execution),
+            "execution_id": execution_id,
+            "url": self._url(execution_id),
             "application": self._wanted.application,
             "pipeline": self._wanted.pipeline,
             "digest": self._wanted.digest,
             "bound_reference": outcome.bound_reference,
         }
 
-    async def _follow(self) -> Mapping[str, Any] | None:
-        """The execution, whole: by its id once it is known, before that by a search."""
-        if self._execution is None:
-            execution_id = await self._search()
-        else:
-            execution_id = str(self._execution["id"])
+    # Finding
+
+    async def _execution_id(self) -> str | None:
+        """The execution's id, by a search when it is not known yet."""
+        if self._followed.execution is None:
+            self._followed.choose(await self._search([self]))
+        return self._followed.execution_id
+
+    async def _search_all(
+        self, views: Sequence[SpinnakerSystem], *, must_work: bool
+    ) -> tuple[list[Execution], dict[str, str]]:
+        """One search for each application; what is found is remembered on the views.
+
+        A search that does not work must not keep the news from those whose execution is known: with ``must_work`` off
+        it is told by application in the second value. Otherwise it raises.
+        """
+        found: list[Execution] = []
+        trouble: dict[str, str] = {}
+        for application in dict.fromkeys(view._wanted.application for view in views):
+            ours = [view for view in views if view._wanted.application == application]
+            try:
+                rows = await self._search(ours)
+            except TransientError as exc:
+                if must_work:
+                    raise
+                trouble[application] = str(exc)
+                continue
+            for view in ours:
+                view._followed.choose(rows)
+            found += rows
+        return found, trouble
+
+    async def _search(self, views: Iterable[SpinnakerSystem]) -> Sequence[Execution]:
+        """All executions of the views' tags; the views have one application."""
+        wanted = [view._wanted for view in views]
+        pipelines = {each.pipeline for each in wanted}
+        return await self._client.search(
+            wanted[0].application,
+            [each.image for each in wanted],
+            since_ms=min(each.earliest_ms for each in wanted),
+            pipeline=pipelines.pop() if len(pipelines) == 1 else None,
+        )
+
+    async def _appears(self) -> bool:
+        """Whether the execution can be found within the seconds that Spinnaker needs to make it."""
+        for _ in range(_APPEAR_LOOKS):
+            try:
+                if await self._execution_id() is not None:
+                    return True
+            except RemoteError:
+                pass
+            await self._sleep(_APPEAR_PAUSE)
+        return False
+
+    # Telling
+
+    async def _told(self, rows: Mapping[str, Execution], trouble: Mapping[str, str]) -> JobStatus | None:
+        """This deployment's status from one poll; None when its execution is gone."""
+        execution_id = self._followed.execution_id
         if execution_id is None:
-            return None
+            return await self._not_started(trouble.get(self._wanted.application, ""))
+        row = rows.get(execution_id)
+        if row is None:
+            # The list leaves out what can't be read; asked for alone, only a missing one is a 404.
+            return await self._whole(execution_id)
+        if not needs_contexts(row):
+            self._followed.execution = row
+            return self._live(row, self._outcome(row))
+        if self._followed.told is None or self._followed.looks != looks_of(row):
+            return await self._whole(execution_id)
+        return self._followed.told
+
+    async def _whole(self, execution_id: str) -> JobStatus | None:
+        """The status from the whole execution; None when there is none."""
         try:
-            self._execution = await self._client.get_execution(execution_id)
+            execution = await self._client.get_execution(execution_id)
         except NotFound:
             return None
-        return self._execution
-
-    async def _search(self) -> str | None:
-        wanted = self._wanted
-        rows = await self._client.search(
-            wanted.application, wanted.pipeline, wanted.repository, wanted.tag, since_ms=wanted.since_ms - _SKEW_MS
-        )
-        if not rows:
-            return None
-        # Newest first; one that was superseded in the queue is not what became of the tag if there is another.
-        alive = [row for row in rows if row.get("status") != "CANCELED"] or rows
-        self._others = len(rows) - 1
-        return str(max(alive, key=lambda row: number(row.get("buildTime")))["id"])
-
-    async def _status(self, execution: Mapping[str, Any] | None) -> JobStatus:
-        if execution is None:
-            return await self._not_started()
+        except TransientError as exc:
+            # Gate's empty 200 (spinnaker.md 0.5) must not be taken for an end, nor end the poll for the others.
+            return self._status(execution_id, JobState.UNKNOWN, "unreadable", f"the execution can't be read now: {exc}")
         outcome = self._outcome(execution)
+        status = self._live(execution, outcome)
+        if status.state is JobState.FAILED:
+            reason = await self._explained(execution_id, outcome.reason)
+            status = self._status(execution_id, status.state, status.native, reason)
+        self._followed.keep(execution, status)
+        return status
+
+    def _live(self, execution: Execution, outcome: DeploymentOutcome) -> JobStatus:
         state = _STATES.get(outcome.kind, JobState.FAILED)
-        reason = outcome.reason
-        if state is JobState.FAILED:
-            reason = await self._explained(str(execution["id"]), reason)
-        if self._others:
-            reason += f" ({self._others} more executions of this tag exist)"
+        return self._status(str(execution["id"]), state, outcome.kind.value, outcome.reason)
+
+    def _status(self, execution_id: str, state: JobState, native: str, reason: str) -> JobStatus:
+        if self._followed.others:
+            reason += f" ({self._followed.others} more executions of this tag exist)"
         return JobStatus(
             id=self._wanted.id,
             state=state,
-            native=outcome.kind.value,
+            native=native,
             reason=shorten(reason, 1500),
-            url=self._url(execution),
-            detail={"execution_id": str(execution["id"])},
+            url=self._url(execution_id),
+            detail={"execution_id": execution_id},
         )
 
-    async def _not_started(self) -> JobStatus:
-        wanted = self._wanted
-        late = self._now() - wanted.since_ms / 1000 >= wanted.start_timeout
+    async def _not_started(self, trouble: str) -> JobStatus:
+        wanted, followed = self._wanted, self._followed
         url = f"{self._client.deck_url}/#/applications/{wanted.application}/executions"
-        if not late:
-            return JobStatus(wanted.id, JobState.PENDING, "not_started", "no execution of this tag yet", url)
-        reason = f"no execution for {wanted.id} within {wanted.start_timeout:.0f} s of its release: "
-        return JobStatus(wanted.id, JobState.FAILED, "never_started", reason + await self._diagnosis(), url)
+        late = self._now() - followed.waits_since() >= wanted.start_timeout
+        if trouble or not late:
+            reason = f"the search does not work now: {trouble}" if trouble else "no execution of this tag yet"
+            reason += ", its pipeline was started by hand" if followed.asked_at else ""
+            return JobStatus(wanted.id, JobState.PENDING, "not_started", reason, url)
+        what = "the start by hand of its pipeline" if followed.asked_at else "its release"
+        reason = f"no execution for {wanted.id} within {wanted.start_timeout:.0f} s of {what}: "
+        reason += await diagnosis(self._client, wanted)
+        detail = {"infrastructure": True} if self._may_start() else {}
+        return JobStatus(wanted.id, JobState.FAILED, "never_started", reason, url, detail=detail)
 
-    async def _diagnosis(self) -> str:
-        """Why a push starts nothing: what the pipeline's configuration shows, else the causes that nothing shows."""
+    def _may_start(self) -> bool:
+        """Whether the policy lets it be started by hand: once, and not a release of the past."""
         wanted = self._wanted
-        where = f"pipeline {wanted.pipeline} of application {wanted.application}"
-        try:
-            config = await self._client.pipeline_config(wanted.application, wanted.pipeline)
-        except NotFound:
-            return f"there is no {where}. Create it, or correct deploy.spinnaker in the manifest"
-        except RemoteError as exc:
-            return f"the configuration of {where} could not be read ({exc})"
-        problems = trigger_problems(config, wanted.repository, wanted.tag)
-        if problems:
-            return "; ".join(problems) + f". Correct the triggers of {where}"
-        causes = "; ".join(_SILENT_CAUSES)
-        warning = concurrency_warning(config)
-        hint = f" ({warning})" if warning else ""
-        return f"a trigger of {where} matches, so one of: {causes}{hint}"
+        age = self._now() - wanted.since_ms / 1000
+        return wanted.on_not_started == "start" and not self._followed.answered and age < _FRESH + wanted.start_timeout
 
     async def _explained(self, execution_id: str, reason: str) -> str:
         """The reason with the stage that failed, through nested pipelines."""
@@ -244,8 +321,11 @@ class SpinnakerSystem:
         ]
         return "; ".join([reason, *told])
 
-    def _outcome(self, execution: Mapping[str, Any]) -> DeploymentOutcome:
+    def _outcome(self, execution: Execution) -> DeploymentOutcome:
         return deployment_outcome(execution, self._wanted.repository, self._wanted.tag, self._wanted.digest)
 
-    def _url(self, execution: Mapping[str, Any]) -> str:
-        return self._client.execution_url(self._wanted.application, str(execution["id"]))
+    def _url(self, execution_id: str) -> str:
+        return self._client.execution_url(self._wanted.application, execution_id)
+
+    def _gone(self) -> NotFound:
+        return NotFound(self.name, f"the execution for {self._wanted.id} does not exist any more")

@@ -3,13 +3,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Sequence
 
 import httpx
 import pytest
 
 from mlfleet.clients.auth import Credentials
 from mlfleet.clients.spinnaker import SpinnakerClient
-from mlfleet.clients.spinnaker_trigger import concurrency_warning, java_quote, trigger_problems
+from mlfleet.clients.spinnaker_images import Image
+from mlfleet.clients.spinnaker_trigger import concurrency_warning, java_quote, manual_trigger, trigger_problems
 from mlfleet.errors import AuthError, ConfigError, NotFound, OutcomeUnknown, TransientError, UnexpectedAnswer
 
 from .support import Server, Step, answer, client, run
@@ -24,8 +26,11 @@ def spinnaker(*steps: Step, **options: object) -> tuple[SpinnakerClient, Server]
     return SpinnakerClient(http, "https://deck.example.com/"), server
 
 
-def search(c: SpinnakerClient, since: int = 1000, until: int | None = None):
-    return c.search("churn", "deploy-model", REPO, TAG, since_ms=since, until_ms=until)
+IMAGE = Image(REPO, TAG, "sha256:" + "c" * 64)
+
+
+def search(c: SpinnakerClient, since: int = 1000, until: int | None = None, images: Sequence[Image] = (IMAGE,)):
+    return c.search("churn", images, since_ms=since, until_ms=until, pipeline="deploy-model")
 
 
 def row(n: int, at: int, repository: str = REPO, tag: str = TAG) -> dict[str, object]:
@@ -105,13 +110,14 @@ def test_a_search_says_exactly_what_the_reference_says():
     assert server.last.url.path == "/applications/churn/executions/search"
     query = server.query()
     trigger = json.loads(base64.b64decode(query.pop("trigger"), validate=True))
-    assert trigger == {"repository": r"\Qml/churn\E", "tag": r"\Qrelease-k-1\E"}
+    digest = str(IMAGE.digest)
+    assert trigger == {"artifacts": [{"reference": rf"(.*/)?(\Qml/churn:release-k-1\E(@.*)?|\Qml/churn@{digest}\E)"}]}
     assert query == {
-        "triggerTypes": "docker,manual",
+        "triggerTypes": "docker,pubsub,webhook,manual",
         "pipelineName": "deploy-model",
         "triggerTimeStartBoundary": "1000",
         "triggerTimeEndBoundary": "9000",
-        "size": "50",
+        "size": "200",
         "expand": "false",
     }
 
@@ -122,10 +128,10 @@ def test_the_base64_survives_the_address():
     seen = set()
     for tag in texts:
         gate, server = spinnaker(answer([]))
-        run(gate.search("a", "p", "r", tag, since_ms=0))
+        run(gate.search("a", [Image("r", tag)], since_ms=0))
         encoded = server.query()["trigger"]
         seen |= set(encoded) & set("+/=")
-        assert json.loads(base64.b64decode(encoded, validate=True))["tag"] == f"\\Q{tag}\\E"
+        assert json.loads(base64.b64decode(encoded, validate=True))["artifacts"][0]["reference"].count(tag) == 1
         assert not re.search(rb"trigger=[^&]*[+/]", server.last.url.query)
     assert seen == set("+/=")
 
@@ -141,19 +147,38 @@ def test_what_gate_takes_for_equal_is_compared_again():
 
 
 def test_a_full_answer_is_followed_by_an_older_window_and_never_by_a_start_index():
-    first = [row(n, 10_000 - n) for n in range(50)]
-    second = [row(n, 10_000 - n) for n in range(49, 70)]
+    first = [row(n, 10_000 - n) for n in range(200)]
+    second = [row(n, 10_000 - n) for n in range(199, 220)]
     gate, server = spinnaker(answer(first), answer(second))
     found = run(search(gate))
-    assert [r["id"] for r in found] == [f"E{n}" for n in range(70)]
-    assert [server.query(i).get("triggerTimeEndBoundary") for i in (0, 1)] == [None, "9951"]
+    assert [r["id"] for r in found] == [f"E{n}" for n in range(220)]
+    assert [server.query(i).get("triggerTimeEndBoundary") for i in (0, 1)] == [None, "9801"]
     assert all("startIndex" not in str(r.url) for r in server.requests)
 
 
 def test_windows_that_do_not_move_end():
-    gate, server = spinnaker(answer([row(n, 5000) for n in range(50)]))
-    assert len(run(search(gate))) == 50
+    gate, server = spinnaker(answer([row(n, 5000) for n in range(200)]))
+    assert len(run(search(gate))) == 200
     assert len(server.requests) == 2
+
+
+def test_more_than_can_be_read_is_not_the_same_as_not_there():
+    def page(request: httpx.Request) -> httpx.Response:
+        until = int(request.url.params.get("triggerTimeEndBoundary", 90_000))
+        return answer([row(until - n, until - n, tag="release-other") for n in range(200)])
+
+    gate, server = spinnaker(page)
+    with pytest.raises(UnexpectedAnswer, match="more than 4000 executions"):
+        run(search(gate))
+    assert len(server.requests) == 20
+
+
+def test_a_search_for_more_images_than_an_address_holds_asks_for_all():
+    gate, server = spinnaker(answer([row(1, 5000), row(2, 5000, tag="t-7")]))
+    found = run(search(gate, images=[Image(REPO, f"t-{n}") for n in range(100)]))
+    assert [r["id"] for r in found] == ["E2"]
+    assert "trigger" not in server.query()
+    assert len(str(server.last.url)) < 1000
 
 
 def test_executions_in_batches():
@@ -205,6 +230,8 @@ def test_a_manual_start():
     assert (started.execution_id, started.event_id) == (E, "ev")
     assert server.last.url.raw_path == b"/pipelines/v2/churn/deploy%20model"
     assert server.body() == {"type": "manual", "parameters": {"a": "b"}, "artifacts": [artifact], "correlationId": "c"}
+    run(gate.start_manual("churn", "deploy-model", trigger={"type": "docker", "tag": TAG}))
+    assert server.body() == {"type": "manual", "parameters": {}, "artifacts": [], "tag": TAG}
     gate, _ = spinnaker(answer({"eventId": "ev"}, 202))
     with pytest.raises(OutcomeUnknown):
         run(gate.start_manual("churn", "deploy-model"))
@@ -276,3 +303,39 @@ def test_a_pipeline_that_drops_waiting_executions_is_told():
     assert concurrency_warning(config(limitConcurrent=True, keepWaitingPipelines=False)) is not None
     assert concurrency_warning(config(limitConcurrent=True, keepWaitingPipelines=True)) is None
     assert concurrency_warning(config()) is None
+
+
+# A start by hand, and which executions and references are of an image
+
+
+def test_a_start_by_hand_takes_the_fields_of_the_trigger_that_the_tag_matches():
+    other = {**TRIGGER, "tag": "^v", "account": "other"}
+    ours = {**TRIGGER, "registry": "r.example.com", "expectedArtifactIds": ["a"], "runAsUser": "robot", "enabled": True}
+    found = manual_trigger(config(other, ours), REPO, TAG, "sha256:0")
+    assert found == {
+        "account": "reg", "registry": "r.example.com", "expectedArtifactIds": ["a"], "repository": REPO, "tag": TAG,
+        "digest": "sha256:0",
+    }  # fmt: skip
+    assert manual_trigger(config(other), REPO, TAG, None) == {"account": "other", "repository": REPO, "tag": TAG}
+    assert manual_trigger({}, REPO, TAG, None) == {"repository": REPO, "tag": TAG}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "ours"),
+    [
+        ({"repository": REPO, "tag": TAG}, True),
+        ({"repository": REPO, "tag": "other", "artifacts": [{"reference": f"r/{REPO}:{TAG}"}]}, False),
+        ({"payload": {"tag": f"host/p/{REPO}:{TAG}", "digest": "x"}}, True),
+        ({"payload": {"tag": f"host/p/{REPO}:other"}, "artifacts": [{"reference": f"r/{REPO}:{TAG}"}]}, False),
+        ({"payload": {"tag": "v1"}, "artifacts": [{"reference": f"r/{REPO}:{TAG}"}]}, True),
+        ({"artifacts": [{"reference": "r/base:1"}, {"reference": f"r/{REPO}:{TAG}@sha256:0"}]}, True),
+        ({"artifacts": [{"reference": f"r/{REPO}@{IMAGE.digest}"}]}, True),
+        ({"artifacts": [{"reference": f"r/{REPO}@sha256:{'0' * 64}"}]}, False),
+        ({"artifacts": [{"reference": f"r/{REPO}:other@{IMAGE.digest}"}]}, False),
+        ({"artifacts": [{"reference": f"r/x{REPO}:{TAG}"}, None, {"reference": 3}]}, False),
+        ({"artifacts": None}, False),
+        (None, False),
+    ],
+)
+def test_which_executions_were_started_for_an_image(trigger, ours):
+    assert IMAGE.was_wanted_by({"trigger": trigger}) is ours

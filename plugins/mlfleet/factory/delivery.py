@@ -110,6 +110,7 @@ def _deploy(plan: Plan, section: Deploy) -> SpinnakerDeployOperator:
         spinnaker_conn_id=plan.environment.connections.spinnaker,
         timeout=section.timeout,
         on_kill_policy=section.on_kill,
+        on_not_started=section.on_not_started,
         references=_references(plan),
     )
 

@@ -230,6 +230,8 @@ class Deploy(Section):
     timeout: Duration = datetime.timedelta(hours=1)
     # A deployment that is under way is no training: whoever ends the Airflow task need not mean it.
     on_kill: Literal["leave", "cancel"] = "leave"
+    # "start": when no execution came of the release, the pipeline is started by hand with the same image.
+    on_not_started: Literal["fail", "start"] = "fail"
 
 
 class Retries(Section):

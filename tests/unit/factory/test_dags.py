@@ -168,7 +168,8 @@ def test_what_happens_after_a_failure_is_said_per_step() -> None:
     assert plain.get_task("deploy").on_kill_policy == "leave"
     text = FULL.replace("timeout: 90m", "timeout: 90m\n    on_failed: resume")
     text = text.replace("timeout: PT20M", "timeout: PT20M\n    on_failed: fail")
-    dag = dag_of(text.replace("timeout: PT15M", "timeout: PT15M\n  on_kill: cancel"))
+    dag = dag_of(text.replace("timeout: PT15M", "timeout: PT15M\n  on_kill: cancel\n  on_not_started: start"))
     assert dag.get_task("default.kfp").on_failed == "resume"
     assert dag.get_task("default.polyaxon").on_failed == "fail"
     assert dag.get_task("deploy").on_kill_policy == "stop"
+    assert (plain.get_task("deploy").on_not_started, dag.get_task("deploy").on_not_started) == ("fail", "start")

@@ -20,7 +20,7 @@ lock:
 	@scripts/lock
 
 test-chaos: setup
-	@scripts/test tests/chaos $(ARGS)
+	@scripts/test-chaos $(ARGS)
 
 bench: setup
 	@scripts/bench $(ARGS)

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from sandbox.kfp import catalog_routes, errors, page
 from sandbox.kfp.catalog import Catalog
-from sandbox.kfp.engine import Engine
+from sandbox.kfp.engine import PARALLEL_COMPONENTS, Engine
 from sandbox.kfp.faults import Connection, Faults
 from sandbox.kfp.run_routes import RunRoutes
 from sandbox.kfp.runs import Runs
@@ -26,10 +26,10 @@ from sandbox.kfp.store import Store
 from sandbox.processes import port_is_free
 
 
-def application(state: Path) -> FastAPI:
-    """The whole server over one state folder."""
+def application(state: Path, parallel: int = PARALLEL_COMPONENTS) -> FastAPI:
+    """The whole server over one state folder; at most ``parallel`` components run at a time."""
     store, faults = Store(state / "kfp.db"), Faults()
-    engine, catalog = Engine(store, state), Catalog(store)
+    engine, catalog = Engine(store, state, parallel), Catalog(store)
     service = Runs(store, catalog, engine, state)
 
     @contextlib.asynccontextmanager
@@ -86,6 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sandbox.kfp", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--parallel", type=int, default=PARALLEL_COMPONENTS, help="components that run at a time")
     options = parser.parse_args()
     if not port_is_free(options.port):
         print(f"kfp: port {options.port} is in use; set MLFLEET_KFP_PORT to another one", file=sys.stderr)
@@ -98,8 +99,10 @@ def main() -> int:
         except BlockingIOError:
             print(f"kfp: another server uses the folder {state}; stop it or take another one", file=sys.stderr)
             return 1
-        uvicorn.run(application(state), host="127.0.0.1", port=options.port, log_level="warning", access_log=False,
-                    http=Connection, timeout_graceful_shutdown=5)  # fmt: skip
+        uvicorn.run(
+            application(state, options.parallel), host="127.0.0.1", port=options.port, log_level="warning",
+            access_log=False, http=Connection, timeout_graceful_shutdown=5,
+        )  # fmt: skip
     return 0
 
 

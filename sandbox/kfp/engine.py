@@ -22,12 +22,12 @@ INTERRUPTED = "The sandbox's KFP server was restarted while this ran."
 
 
 class Engine:
-    """Executes runs of the store; ``state`` is the server's folder, absolute."""
+    """Executes runs of the store; ``state`` is the server's folder, absolute; ``parallel`` components at a time."""
 
-    def __init__(self, store: Store, state: Path) -> None:
+    def __init__(self, store: Store, state: Path, parallel: int = PARALLEL_COMPONENTS) -> None:
         self._store = store
         self._state = state
-        self._slots = threading.Semaphore(PARALLEL_COMPONENTS)
+        self._slots = threading.Semaphore(parallel)
         self._live: dict[tuple[str, str], Execution] = {}
         self._lock = threading.Lock()
         self._closed = False

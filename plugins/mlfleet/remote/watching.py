@@ -129,6 +129,10 @@ class Watch:
     async def run(self) -> Outcome:
         """Wait for the end. Never raises errors of mlfleet: they are outcomes."""
         self._started = self._last_good = self._saved_at = self._now()
+        if not self.memory.cursor:
+            # The first lines are saved at once: a wait that is killed before would be followed by one that repeats them
+            # and has no way to know, and to say, that it does.
+            self._saved_at -= _CURSOR_EVERY
         self.budget.waits += 1
         try:
             pause = 0.0

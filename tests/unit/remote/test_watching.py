@@ -35,9 +35,8 @@ def wait(system: MemorySystem, time: Time, **more: Any) -> tuple[Outcome, list[s
             poll=alone(system, now=time, sleep=time.sleep, draw=lambda: 0.5),
             make=itself,
             job_id="job-0",
-            emit=said.append,
             budget=LogBudget(now=time, sleep=time.sleep, draw=lambda: 0.5),
-            **more,
+            **{"emit": said.append, **more},
         )
         return await watch.run(), watch
 
@@ -87,6 +86,20 @@ def test_lines_come_once_and_the_cursor_is_saved_now_and_then() -> None:
     assert told == [f"line {s}" for s in range(1, 100)]
     assert saved[-1] == {"read": 99}
     assert len(saved) <= 100 / 15 + 2
+
+
+def test_the_first_lines_are_saved_with_their_telling() -> None:
+    # A wait that is killed in its first seconds leaves what the next one needs, to say that it repeats lines.
+    system = running()
+    system.lines = ["line 1"]
+    told: list[tuple[list[str], Any]] = []
+
+    async def save(memory: Memory) -> None:
+        told.append((list(said), dict(memory.cursor)))
+
+    said: list[str] = []
+    wait(system, ends(system, after=5), emit=said.append, save=save)
+    assert told[0] == (["memory job job-0 is running\nline 1"], {"read": 1})
 
 
 def test_bad_moments_of_the_server_are_survived() -> None:

@@ -1,0 +1,145 @@
+"""A person clears, marks, deletes, backfills; the job fails; its deadline passes."""
+
+from __future__ import annotations
+
+from sandbox.settings import SandboxError
+from tests.support.chaos.case import ONE, REPLACED, STOPPED, TWO, Case, Expected, deferred
+from tests.support.chaos.interposer import Act
+from tests.support.chaos.stage import Stage
+
+_AWAY = 4  # calls that find no server
+
+
+def cleared_while_deferred(stage: Stage) -> None:
+    deferred(stage)
+    stage.clear()
+    stage.wait_running(2)
+    stage.finish()
+
+
+def cleared_after_success(stage: Stage) -> None:
+    _succeeded(stage)
+    stage.clear()
+    stage.wait_running(2)
+
+
+def cleared_after_failure(stage: Stage) -> None:
+    deferred(stage)
+    stage.fail()
+    stage.wait_task("failed")
+    stage.finish()
+    stage.clear()
+    stage.wait_running(2)
+
+
+def marked_failed(stage: Stage) -> None:
+    deferred(stage)
+    stage.mark("failed")
+
+
+def marked_success(stage: Stage) -> None:
+    deferred(stage)
+    stage.mark("success")
+
+
+def job_fails(stage: Stage) -> None:
+    deferred(stage)
+    stage.fail()
+    stage.wait_running(2)
+    stage.finish()
+
+
+def too_late(stage: Stage) -> None:
+    deferred(stage)
+
+
+def record_deleted(stage: Stage) -> None:
+    deferred(stage)
+    stage.forget()
+    stage.clear()
+    stage.wait_running(2)
+    stage.finish()
+
+
+# LocalExecutor takes the end of the former task for that of its namesake when it hears of it late, and Airflow then
+# spends a try before any of our code runs: how many tries there are says nothing.
+def recreated_while_live(stage: Stage) -> None:
+    deferred(stage)
+    # Airflow deletes no running DAG run; these three come so quickly that the trigger may find the new run's task.
+    stage.fail_run()
+    stage.delete_run()
+    stage.start()
+    stage.wait_running(2)
+    stage.finish()
+
+
+def recreated_after_success(stage: Stage) -> None:
+    _succeeded(stage)
+    stage.until(lambda: stage.airflow.api.run(stage.dag_id, stage.run_id)["state"] == "success", "the run's end")
+    stage.delete_run()
+    stage.start()
+    stage.wait_running(2)
+
+
+def reprocessed(stage: Stage) -> None:
+    stage.finish()
+    _backfill(stage, "none")
+    stage.until(lambda: stage.airflow.api.runs(stage.dag_id), "the backfill's run")
+    stage.run_id = stage.airflow.api.runs(stage.dag_id)[0]["dag_run_id"]
+    stage.wait_task("success")
+    _backfill(stage, "completed")
+    stage.wait_running(2)
+
+
+def server_away(stage: Stage) -> None:
+    deferred(stage)
+    rules = [stage.on_anything(Act.REFUSE, method) for method in ("GET", "POST")]
+    refused = stage.calls()
+    stage.until(lambda: stage.calls() >= refused + _AWAY, f"{_AWAY} calls without an answer")
+    for rule in rules:
+        stage.drop(rule)
+    stage.finish()
+
+
+def _succeeded(stage: Stage) -> None:
+    stage.start()
+    stage.finish()
+    stage.wait_task("success")
+
+
+def _backfill(stage: Stage, reprocess: str) -> None:
+    body = {"dag_id": stage.dag_id, "from_date": "2026-11-10T00:00:00Z", "to_date": "2026-11-10T23:00:00Z",
+            "max_active_runs": 1, "reprocess_behavior": reprocess}  # fmt: skip
+
+    def begun() -> bool:
+        try:
+            stage.insist("POST", "/backfills", body)
+        except SandboxError as error:
+            # The one before is closed by the scheduler a while after its last run.
+            if "409" not in str(error):
+                raise
+            return False
+        return True
+
+    stage.until(begun, f"a backfill with reprocess {reprocess}")
+
+
+CASES = (
+    Case("clear while deferred", "cleared_while_deferred", cleared_while_deferred, Expected(REPLACED), quick=True),
+    Case("clear after success", "cleared_after_success", cleared_after_success, Expected(TWO)),
+    Case("clear after failure", "cleared_after_failure", cleared_after_failure, Expected(("failed", "succeeded")),
+         deployed={"retries": 0}),
+    Case("mark failed while deferred", "marked_failed", marked_failed, Expected(STOPPED, "failed", 1), quick=True),
+    Case("mark success while deferred", "marked_success", marked_success, Expected(STOPPED, "success", 1)),
+    Case("the job fails and the task has a retry", "job_fails", job_fails, Expected(("failed", "succeeded"))),
+    Case("the deadline passes while deferred", "too_late", too_late, Expected(STOPPED, "failed", 1),
+         deployed={"retries": 0, "timeout": 30}),
+    Case("the record is deleted while deferred, then clear", "record_deleted", record_deleted, Expected(REPLACED)),
+    Case("the DAG run is failed, deleted and made again under the same id while the job runs", "recreated_while_live",
+         recreated_while_live, Expected(REPLACED, tries=None)),
+    Case("the DAG run is deleted and made again under the same id after success", "recreated_after_success",
+         recreated_after_success, Expected(TWO, tries=None)),
+    Case("a backfill is reprocessed (`reprocess_behavior` completed)", "reprocessed", reprocessed, Expected(TWO),
+         deployed={"scheduled": True}),
+    Case("the server can't be reached for a while", "server_away", server_away, Expected(ONE, tries=1)),
+)  # fmt: skip

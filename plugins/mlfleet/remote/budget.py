@@ -38,6 +38,10 @@ class LogBudget:
         """Seconds until the same log is read again: ``interval``, or more when many wait."""
         return max(interval, self.waits / self._tails) * (0.8 + 0.4 * self._draw())
 
+    def first_pause(self) -> float:
+        """Seconds until a log is first read: none, unless many waits begin together."""
+        return max(0.0, self.waits / self._tails - 1.0) * self._draw()
+
     def take(self) -> bool:
         """Whether a record may be written now; if so, it counts."""
         self._refill()

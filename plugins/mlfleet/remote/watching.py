@@ -88,6 +88,11 @@ async def _nothing(value: object) -> None:
     """The default for callbacks that nobody needs."""
 
 
+async def _blank() -> Memory:
+    """The default of a wait that none came before."""
+    return Memory()
+
+
 @dataclass
 class Watch:
     """Waits for one job.
@@ -95,7 +100,7 @@ class Watch:
     ``poll``       the connection, shared with others; ``make`` the job's system on the connection's client
     ``deadline``   epoch seconds, None for none; ``stop_at_deadline`` False leaves the job running then (sensors)
     ``interval``   seconds between looks at a job that runs for long; a young job is asked more often
-    ``memory``     what an earlier wait left; ``save`` keeps it, every 15 s at most
+    ``recall``     fetches what an earlier wait left, when it is first needed; ``save`` keeps it, every 15 s at most
     ``emit``       gets texts for the task's log, within ``budget``; ``seen`` each status that differs from the one
                    before
     """
@@ -105,7 +110,7 @@ class Watch:
     job_id: str
     deadline: float | None = None
     interval: float = 10.0
-    memory: Memory = field(default_factory=Memory)
+    recall: Callable[[], Awaitable[Memory]] = _blank
     emit: Callable[[str], None] = lambda text: None
     save: Callable[[Memory], Awaitable[None]] = _nothing
     seen: Callable[[JobStatus], Awaitable[None]] = _nothing
@@ -114,6 +119,7 @@ class Watch:
     patience: float = PATIENCE
     budget: LogBudget = field(default_factory=LogBudget)
     status: JobStatus | None = None
+    memory: Memory | None = None
     _client: Any = None
     _system: RemoteSystem | None = None
     _unsaid: list[str] = field(default_factory=list)
@@ -128,26 +134,25 @@ class Watch:
 
     async def run(self) -> Outcome:
         """Wait for the end. Never raises errors of mlfleet: they are outcomes."""
-        self._started = self._last_good = self._saved_at = self._now()
-        if not self.memory.cursor:
-            # The first lines are saved at once: a wait that is killed before would be followed by one that repeats them
-            # and has no way to know, and to say, that it does.
-            self._saved_at -= _CURSOR_EVERY
+        self._started = self._last_good = self._now()
         self.budget.waits += 1
+        self._next_tail = self._now() + self.budget.first_pause()
         try:
             pause = 0.0
             while True:
                 outcome = await self._round(pause)
                 if outcome is not None:
                     await self._say_all()
-                    await self.save(self.memory)
-                    return replace(outcome, resumes=self.memory.resumes)
+                    return replace(outcome, resumes=self.memory.resumes if self.memory else 0)
                 pause = self._pause()
         finally:
             self.budget.waits -= 1
 
-    def leave(self) -> Memory:
-        """Say what is unsaid, at once, and hand over: the process that waits is about to end."""
+    def leave(self) -> Memory | None:
+        """Say what is unsaid, at once, and hand over: the process that waits is about to end.
+
+        None when nothing was recalled: what an earlier wait left still holds.
+        """
         self._emit()
         return self.memory
 
@@ -244,7 +249,10 @@ class Watch:
         """Whether to go on waiting for a failed job: it was just resumed, or is now because it was not its fault."""
         if self._now() < self._reviving_until:
             return True
-        if not status.detail.get("infrastructure") or self.memory.resumes >= RESUMES:
+        if not status.detail.get("infrastructure"):
+            return False
+        memory = await self._recalled()
+        if memory.resumes >= RESUMES:
             return False
         why = status.reason or status.native
         try:
@@ -252,7 +260,7 @@ class Watch:
         except MlfleetError as exc:
             self._unsaid.append(f"{why}: no fault of the job, but it can't be resumed: {exc}")
             return False
-        self.memory = replace(self.memory, resumes=self.memory.resumes + 1)
+        self.memory = replace(memory, resumes=memory.resumes + 1)
         which = f"({self.memory.resumes} of {RESUMES})"
         self._unsaid.append(f"{why}: no fault of the job, so it was resumed {which}")
         self._reviving_until = self._now() + _REVIVAL
@@ -275,7 +283,8 @@ class Watch:
         """What is new in the log; all that is left of it once the job ended."""
         self._next_tail = self._now() + self.budget.tail_pause(self.interval)
         lines: list[str] = []
-        cursor = self.memory.cursor
+        memory = await self._recalled()
+        cursor = memory.cursor
         try:
             for _ in range(_MAX_DRAIN if status.state.is_final else 1):
                 chunk = await system.logs(self.job_id, cursor)
@@ -288,12 +297,21 @@ class Watch:
             # The job matters more than its log: what is missing now comes with the next look.
             if status.state.is_final:
                 self._unsaid.append(f"the rest of the log could not be read: {exc}")
-        self.memory = replace(self.memory, cursor=cursor)
+        self.memory = replace(memory, cursor=cursor)
         self._unsaid += lines
         if lines and self._now() - self._saved_at >= _CURSOR_EVERY:
             self._saved_at = self._now()
             await self._say_all()
             await self.save(self.memory)
+
+    async def _recalled(self) -> Memory:
+        """What is known of the job's log and resumes. Thousands of waits that begin at once need not ask for it."""
+        if self.memory is None:
+            self.memory = await self.recall()
+            # The first lines are saved with their telling: a wait that is killed before would be followed by one that
+            # repeats them and has no way to know, and to say, that it does.
+            self._saved_at = self._now() if self.memory.cursor else -_CURSOR_EVERY
+        return self.memory
 
     def _say(self) -> None:
         """What there is to say, in one record, if the triggerer has room for it now; else with the next look."""

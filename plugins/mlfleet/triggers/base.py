@@ -97,15 +97,12 @@ class RemoteJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event."""
-        memory, left_well = await self._remembered()
-        if memory.cursor and not left_well:
-            self.log.info("Waiting goes on in another triggerer; lines of the remote log below may repeat earlier ones")
         self._connection = Connection(self.hook_class, self.conn_id)
-        self._watch = self._new_watch(self._connection, memory)
+        self._watch = self._new_watch(self._connection)
         self._waiting = True
         outcome = await self._watch.run()
-        self._waiting = False
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
+        self._waiting = False
         yield TriggerEvent(outcome.as_json())  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
@@ -124,23 +121,24 @@ class RemoteJobTrigger(BaseTrigger):
     async def cleanup(self) -> None:
         """Leave the cursor for the next triggerer when this one ends in order, and give the connection back."""
         watch, self._watch = self._watch, None
-        if watch is not None and self._waiting:
+        memory = watch.leave() if watch is not None and self._waiting else None
+        if memory is not None:
             # The triggerer's channel is closing: the message goes out, its answer may not come any more.
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(_LAST_WORDS):
-                    await self._save(watch.leave(), left_well=True)
+                    await self._save(memory, left_well=True)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
-    def _new_watch(self, connection: Connection, memory: Memory) -> Watch:
+    def _new_watch(self, connection: Connection) -> Watch:
         return Watch(
             poll=connection.poll,
             make=self.make_system,
             job_id=self.job_id,
             deadline=self.deadline,
             interval=self.poll_interval,
-            memory=memory,
+            recall=self._recall,
             emit=self.log.info,
             save=self._save,
             seen=self._seen,
@@ -154,7 +152,7 @@ class RemoteJobTrigger(BaseTrigger):
             if await self._still_deferred():
                 self.log.info("Job %s is left alone: its task still waits, only the triggerer changed", self.job_id)
                 return ""
-            problem = await self._new_watch(connection, Memory()).stop()
+            problem = await self._new_watch(connection).stop()
         finally:
             await connection.close()
         if problem:
@@ -188,17 +186,20 @@ class RemoteJobTrigger(BaseTrigger):
             self.url = status.url
             await self._set_xcom(URL_KEY, status.url)
 
-    async def _remembered(self) -> tuple[Memory, bool]:
-        """What the triggerer before this one left, and whether it ended in order."""
+    async def _recall(self) -> Memory:
+        """What the triggerer before this one left; says so if it was killed, because lines may come twice then."""
         where = self._where()
         if where is None:
-            return Memory(), True
+            return Memory()
         try:
             value = await XCom.aget_one(key=CURSOR_KEY, **where)
         except Exception as exc:
             self.log.warning("The log cursor could not be read (%s): the remote log starts anew", exc)
-            return Memory(), True
-        return Memory.from_json(value), bool(isinstance(value, dict) and value.get("left_well"))
+            return Memory()
+        memory = Memory.from_json(value)
+        if memory.cursor and not value.get("left_well"):
+            self.log.info("Waiting goes on in another triggerer; lines of the remote log below may repeat earlier ones")
+        return memory
 
     async def _save(self, memory: Memory, *, left_well: bool = False) -> None:
         await self._set_xcom(CURSOR_KEY, {**memory.as_json(), "left_well": left_well})

@@ -102,7 +102,7 @@ def lines_may_repeat(stage: Stage) -> str:
 
 
 def left_alone(stage: Stage) -> str:
-    """The first triggerer was told to end what it had lost, as if a person had asked for it, and did not stop the job."""
+    """The first triggerer was told to end what it had lost, as if by a person, and did not stop the job."""
     if "invoking on_kill" not in stage.log():
         return "the first triggerer was never told to end its trigger: the case shows nothing"
     return lines_may_repeat(stage)

@@ -21,17 +21,18 @@ TALLIED = {
 
 
 class Phase(StrEnum):
-    """What the record knows about the submit call of its ordinal."""
+    """What the record knows about the submit call of its ordinal, or about the resume call after it."""
 
     SUBMITTING = "submitting"
     SUBMITTED = "submitted"
+    RESUMING = "resuming"  # the resume call may have been sent, and nobody has seen the job live again
 
 
 @dataclass(frozen=True)
 class Record:
     """What is kept about a task's job.
 
-    ``attempted_at``  epoch second of the last submit call
+    ``attempted_at``  epoch second before the last submit or resume call
     ``ended``         the final state of the job as the task was told it, "" while nobody has told it: a job that is
                       found failed without it was live when the task was marked or cleared
     ``tally``         counts over all tries of the task: ``entries`` and the values of :data:`TALLIED`

@@ -34,9 +34,13 @@ from mlfleet.remote.record import TALLIED, Phase, Record, RecordStore
 
 # How long an entry waits for a job that it stopped, or found stopping, before it goes on without it.
 STOP_PATIENCE = 120.0
+# How long before its submit call is sent a system may be busy with what the job needs (KFP's experiment, Polyaxon's
+# project), within the budgets of clients.retry.
+LONGEST_SUBMIT = 600.0
 # How long a resumed job may still look ended.
 REVIVAL_PATIENCE = 60.0
 _LOOK_AGAIN = 2.0
+_ENDED_BADLY = frozenset({JobState.FAILED, JobState.STOPPED})
 
 
 class OnFailed(StrEnum):
@@ -87,6 +91,8 @@ class Submission:
         """
         spec_hash = digest(spec)
         record = self.store.load()
+        if record is not None:
+            await self._reap(record)
         if record is None:
             status = await self._begin(spec, spec_hash)
         elif self.mode is RerunMode.FRESH:
@@ -111,9 +117,19 @@ class Submission:
             await self._stop_and_wait(status)
         return await self._submit(Record(new_incarnation(), 0, self.generation, spec_hash, Phase.SUBMITTING), spec)
 
+    async def _reap(self, record: Record) -> None:
+        """Stop what lives of this task beside the record's job: it came of a call that took effect unseen."""
+        others = [s for s in await self.system.find_task(self.task) if s.state.is_live and s.id != record.job_id]
+        same_key = {status.id for status in await self.system.find(self.key(record))} if others else set()
+        for status in others:
+            if status.id not in same_key:
+                why = f"job {status.id} of this task is {status.native} and not the one in the record: stopping it"
+                self._say(Kind.REAPED, why, status.id)
+                await self._stop_and_wait(status)
+
     async def _after_clear(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
         status = await self._resolve(record) if self._may_resume(record) else None
-        if status is not None and status.state in {JobState.FAILED, JobState.STOPPED} and record.spec_hash == spec_hash:
+        if status is not None and status.state in _ENDED_BADLY and record.spec_hash == spec_hash:
             after = f"a person cleared this task after job {status.id} ended {status.native}"
             self._say(Kind.CLEARED, after, status.id)
             return await self._resume(replace(record, generation=self.generation), status, spec)
@@ -129,7 +145,7 @@ class Submission:
     async def _carry_on(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
         status = await self._resolve(record)
         if status is None:
-            if record.phase is Phase.SUBMITTED:
+            if record.job_id:
                 gone = f"job {record.job_id} does not exist any more: submitting the next one"
                 self._say(Kind.LOST, gone, record.job_id or "")
                 return await self._next(record, spec, spec_hash)
@@ -165,7 +181,7 @@ class Submission:
         carrying = f"job {status.id} {verb}: carrying on with it, nothing is submitted"
         self._say(Kind.ADOPTED, carrying, status.id, record.n)
         found = await self._all_of(record, status)
-        if record.phase is Phase.SUBMITTED:
+        if record.phase is not Phase.SUBMITTING:
             # Known and maybe hours old: a twin that shows up only now, however old, is the one to go.
             found.sort(key=lambda each: each.id != status.id)
         return await self._keep_first(record, found)
@@ -173,7 +189,8 @@ class Submission:
     async def _resume(self, record: Record, status: JobStatus, spec: Mapping[str, Any]) -> JobStatus:
         """Let a failed job go on; where the system refuses, the next one."""
         self._say(Kind.RESUMED, f"job {status.id} ended {status.native}: resuming it", status.id, record.n)
-        self._save(replace(record, phase=Phase.SUBMITTED, job_id=status.id, ended=""))
+        record = replace(record, phase=Phase.RESUMING, job_id=status.id, ended="", attempted_at=self._now())
+        self._save(record)
         try:
             await self.system.resume(status.id)
         except OutcomeUnknown as exc:
@@ -185,8 +202,8 @@ class Submission:
                 refused = f"job {status.id} can't be resumed ({exc}): submitting the next one"
                 self._say(Kind.RESUME_REFUSED, refused, status.id)
                 return await self._next(record, spec, record.spec_hash)
-            return seen
-        return await self._revived(status)
+        # It may have been ended before it was confirmed, and would wait for that for ever.
+        return await self._keep_first(record, [await self._revived(status)])
 
     async def _revived(self, status: JobStatus) -> JobStatus:
         """The job once it is seen live again. Raises TransientError: submitting another one could make two."""
@@ -203,9 +220,25 @@ class Submission:
 
     async def _resolve(self, record: Record) -> JobStatus | None:
         """The record's job, or None when there is none and none can appear any more."""
-        if record.job_id:
-            return await look(self.system, record.job_id)
-        return await self._look_until(record, record.attempted_at + self.system.lookup_grace)
+        if not record.job_id:
+            return await self._look_until(record, self._settled_at(record))
+        until = self._settled_at(record)
+        while True:
+            status = await look(self.system, record.job_id)
+            # A list may lag behind a job whose submit call was answered, and a job behind its resume call.
+            due = status is None or (record.phase is Phase.RESUMING and status.state in _ENDED_BADLY)
+            if not due or self._now() >= until:
+                return status
+            await self._sleep(_LOOK_AGAIN)
+
+    def _settled_at(self, record: Record) -> float:
+        """From when on the record's last call has had its effect, if it ever has one.
+
+        The call was sent some time after ``attempted_at``, and if its process died, before this entry began.
+        """
+        if not record.attempted_at:
+            return self._now()
+        return min(self._now(), record.attempted_at + LONGEST_SUBMIT) + self.system.lookup_grace
 
     async def _next(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
         return await self._submit(record.following(self.generation, spec_hash), spec)
@@ -216,10 +249,10 @@ class Submission:
             before = f"job {found[0].id} was submitted under this key before: carrying on with it"
             self._say(Kind.ADOPTED, before, found[0].id, record.n)
             return await self._keep_first(record, found)
-        status = await self._send(record, spec)
+        record, status = await self._send(record, spec)
         return await self._keep_first(record, await self._all_of(record, status))
 
-    async def _send(self, record: Record, spec: Mapping[str, Any]) -> JobStatus:
+    async def _send(self, record: Record, spec: Mapping[str, Any]) -> tuple[Record, JobStatus]:
         """The submit call; a second one only after the look-up could have seen the first one's job."""
         for last in (False, True):
             record = replace(record, attempted_at=self._now())
@@ -232,7 +265,7 @@ class Submission:
                 found = await self._look_until(record, self._now() + self.system.lookup_grace)
                 if found is not None:
                     self._say(Kind.SUBMITTED, f"job {found.id} came of it (number {record.n})", found.id, record.n)
-                    return found
+                    return record, found
                 if last:
                     raise
                 continue
@@ -242,7 +275,7 @@ class Submission:
                 raise
             submitted = f"submitted job {status.id} (number {record.n}, key {self.key(record).value})"
             self._say(Kind.SUBMITTED, submitted, status.id, record.n)
-            return status
+            return record, status
         raise AssertionError("the loop returns or raises")
 
     async def _look_until(self, record: Record, until: float) -> JobStatus | None:
@@ -282,11 +315,10 @@ class Submission:
 
     async def _end_all(self, record: Record) -> None:
         """Stop whatever of the record is still live, or may still appear."""
-        if record.phase is Phase.SUBMITTING:
-            await self._look_until(record, record.attempted_at + self.system.lookup_grace)
+        status = await self._resolve(record)
         found = await self.system.find(self.key(record))
-        if record.job_id and record.job_id not in {status.id for status in found}:
-            found += (await self.system.poll_many({record.job_id: self.system})).values()
+        if status is not None and status.id not in {one.id for one in found}:
+            found.append(status)
         for status in found:
             if not status.state.is_final:
                 await self._stop_and_wait(status)

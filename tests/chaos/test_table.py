@@ -1,7 +1,7 @@
 """Every event of the table in docs/durability.md, with real processes: Airflow's programs, Polyaxon, the KFP stand-in.
 
-The cases are played at the same time on one Airflow by the fixture ``rows``; a test looks at its row. The slower half
-is marked ``chaos_long`` and runs with `make test-chaos` alone.
+The cases are played at the same time on one Airflow by the fixture ``rows``; a test looks at its row. All of them are
+marked ``chaos_long`` and run with `make test-chaos` alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.chaos.playing import CASES, Play, Row, play_all
 
 PLAYS = [
     pytest.param(
-        (case, system), id=f"{case.slug}-{system}", marks=() if case.quick else pytest.mark.chaos_long,
+        (case, system), id=f"{case.slug}-{system}", marks=pytest.mark.chaos_long,
     )
     for case in CASES
     for system in case.systems

@@ -122,10 +122,19 @@ class Submission:
         others = [s for s in await self.system.find_task(self.task) if s.state.is_live and s.id != record.job_id]
         same_key = {status.id for status in await self.system.find(self.key(record))} if others else set()
         for status in others:
-            if status.id not in same_key:
+            if status.id in same_key:
+                await self._remove_twin(record, status, record.job_id)
+            else:
                 why = f"job {status.id} of this task is {status.native} and not the one in the record: stopping it"
                 self._say(Kind.REAPED, why, status.id)
                 await self._stop_and_wait(status)
+
+    async def _remove_twin(self, record: Record, status: JobStatus, winner: str | None) -> None:
+        """Nothing while it is not decided which one counts (``winner`` None)."""
+        if winner is not None:
+            double = f"job {status.id} has the same key as {winner}: removing it"
+            self._say(Kind.DUPLICATE, double, status.id, record.n)
+            await self.system.discard(status.id)
 
     async def _after_clear(self, record: Record, spec: Mapping[str, Any], spec_hash: str) -> JobStatus:
         status = await self._resolve(record) if self._may_resume(record) else None
@@ -180,11 +189,9 @@ class Submission:
         verb = "already succeeded" if status.state.is_final else f"is {status.native or status.state}"
         carrying = f"job {status.id} {verb}: carrying on with it, nothing is submitted"
         self._say(Kind.ADOPTED, carrying, status.id, record.n)
-        found = await self._all_of(record, status)
-        if record.phase is not Phase.SUBMITTING:
-            # Known and maybe hours old: a twin that shows up only now, however old, is the one to go.
-            found.sort(key=lambda each: each.id != status.id)
-        return await self._keep_first(record, found)
+        # A job that the record knows has won already: the entry began with the removal of its twins.
+        known = record.phase is not Phase.SUBMITTING
+        return await self._keep_first(record, [status] if known else await self._all_of(record, status))
 
     async def _resume(self, record: Record, status: JobStatus, spec: Mapping[str, Any]) -> JobStatus:
         """Let a failed job go on; where the system refuses, the next one."""
@@ -308,9 +315,7 @@ class Submission:
             self._save(replace(record, phase=Phase.SUBMITTED, job_id=winner.id))
         for status in others:
             if not status.state.is_final:
-                double = f"job {status.id} has the same key as {winner.id}: removing it"
-                self._say(Kind.DUPLICATE, double, status.id, record.n)
-                await self.system.discard(status.id)
+                await self._remove_twin(record, status, winner.id)
         return winner
 
     async def _end_all(self, record: Record) -> None:

@@ -109,9 +109,6 @@ def test_links_and_logs_are_there_while_a_task_waits(world: World, run: dict[str
         addresses = [url for url in run["links"][task].values() if url]
         assert addresses
         assert httpx.get(addresses[0].split("#")[0], timeout=10).status_code == 200
-
-    def log() -> str:
-        return world.airflow.log(PROJECT, run["run_id"], "default.kfp").lower()
-
-    # What a component printed; Airflow's reader, which merges the files of worker and triggerer, may be behind them.
-    wait_for(lambda: "mae" in log(), 30, log)
+    # A record keeps the newest lines that fit (remote.logs), so what a component writes last is there.
+    log = world.airflow.log(PROJECT, run["run_id"], "default.kfp")
+    assert "Wrote executor output file" in log

@@ -191,10 +191,6 @@ class BaseRemoteJobOperator(MlfleetOperator):
         asking.join(_STATE_SECONDS)
         return bool(found) and found[0] != "running"
 
-    def describe(self, result: dict[str, Any]) -> dict[str, Any]:
-        """What the task returns: the system's result; a subclass may add to it."""
-        return result
-
     def todo_for(self, error: JobError) -> str:
         """The next step after the job's bad end; "" leaves it to the error."""
         return ""
@@ -264,7 +260,7 @@ class BaseRemoteJobOperator(MlfleetOperator):
         if outcome.status is not None and outcome.status.url:
             context["ti"].xcom_push(key=REMOTE_URL, value=outcome.status.url)
         context["ti"].xcom_push(key=REPORT_KEY, value=report(context, outcome))
-        return self.describe(asyncio.run(conclude(connect, outcome)))
+        return asyncio.run(conclude(connect, outcome))
 
 
 async def _stop(connect: Callable[[], RemoteSystem], job_id: str) -> str:

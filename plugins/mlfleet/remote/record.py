@@ -48,10 +48,6 @@ class Record:
     ended: str = ""
     tally: Mapping[str, int] = field(default_factory=dict)
 
-    def counting(self, name: str) -> Record:
-        """The record with one more of ``name``."""
-        return replace(self, tally={**self.tally, name: self.tally.get(name, 0) + 1})
-
     def following(self, generation: int, spec_hash: str) -> Record:
         """The record of the next ordinal, about to be submitted."""
         return replace(

@@ -11,7 +11,7 @@ from mlfleet.hooks.base import SystemHook
 from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.polling import SharedPoll
 
-_Key = tuple[type[SystemHook[Any]], str, int]
+_Key = tuple[type[SystemHook[Any]], str, asyncio.AbstractEventLoop]
 
 
 @dataclass
@@ -21,7 +21,7 @@ class _Shared:
 
 
 _SHARED: dict[_Key, _Shared] = {}
-_BUDGETS: dict[int, LogBudget] = {}
+_BUDGETS: dict[asyncio.AbstractEventLoop, LogBudget] = {}
 
 
 class Connection:
@@ -32,7 +32,7 @@ class Connection:
 
     def __init__(self, hook_class: type[SystemHook[Any]], conn_id: str) -> None:
         # Clients and futures belong to an event loop; a triggerer has one, tests have many.
-        self._key: _Key = (hook_class, conn_id, id(asyncio.get_running_loop()))
+        self._key: _Key | None = (hook_class, conn_id, asyncio.get_running_loop())
 
         async def connect() -> Any:
             try:
@@ -49,10 +49,10 @@ class Connection:
 
     async def close(self) -> None:
         """Give the connection back; closing twice is fine."""
-        key, self._key = self._key, (SystemHook, "", 0)
-        shared = _SHARED.get(key)
-        if shared is None:
+        key, self._key = self._key, None
+        if key is None:
             return
+        shared = _SHARED[key]
         shared.users -= 1
         if shared.users == 0:
             del _SHARED[key]
@@ -61,4 +61,4 @@ class Connection:
 
 def log_budget() -> LogBudget:
     """The one of this event loop."""
-    return _BUDGETS.setdefault(id(asyncio.get_running_loop()), LogBudget())
+    return _BUDGETS.setdefault(asyncio.get_running_loop(), LogBudget())

@@ -123,7 +123,7 @@ class KFPSystem:
         for run_id, run in (await self._client.runs_by_id(jobs)).items():
             status = self._status(run)
             if status.state is JobState.FAILED:
-                reason = _why(run if run.tasks else await self._client.get_run(run_id))
+                reason = _why(await self._client.get_run(run_id))
                 status = replace(status, reason=reason)
                 if is_infrastructure(reason):
                     status = status.with_detail(infrastructure=True)

@@ -13,6 +13,8 @@ ONE = ("succeeded",)
 STOPPED = ("stopped",)
 TWO = ("succeeded", "succeeded")
 REPLACED = ("stopped", "succeeded")
+# What a case deploys whose task waits in the worker instead of the triggerer.
+IN_SLOT = {"deferrable": False}
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,10 @@ def deferred(stage: Stage) -> None:
     stage.wait_task("deferred")
     stage.wait_running()
     stage.wait_polled()
+
+
+def waiting_in_slot(stage: Stage) -> None:
+    """The task's job runs, and the worker that submitted it waits for it."""
+    stage.start()
+    stage.wait_running()
+    stage.wait_task("running")

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from tests.support.chaos.case import REPLACED, Case, Expected, deferred
+from tests.support.chaos.case import IN_SLOT, REPLACED, Case, Expected, deferred, waiting_in_slot
 from tests.support.chaos.interposer import Act
 from tests.support.chaos.stage import Stage
 from tests.support.processes import alive, descendants, identify
@@ -58,6 +58,12 @@ def before_approval(stage: Stage) -> None:
     rule.wait()
     stage.signal_worker(signal.SIGKILL)
     rule.let_go(pass_on=False)
+    stage.finish()
+
+
+def in_its_slot(stage: Stage) -> None:
+    waiting_in_slot(stage)
+    stage.signal_worker(signal.SIGKILL)
     stage.finish()
 
 
@@ -148,6 +154,8 @@ CASES = (
          after_submit, quick=True),
     Case("kill -9 of the worker between submit and approval", "before_approval", before_approval,
          systems=("polyaxon",), quick=True),
+    Case("kill -9 of the worker that waits in its slot (`deferrable=False`)", "in_its_slot", in_its_slot,
+         deployed=IN_SLOT),
     Case("kill -9 of the worker while it reads the result", "in_last_leg", in_last_leg),
     Case("the worker's machine dies during the submit", "with_its_machine", with_its_machine),
     Case("SIGTERM, then SIGKILL of the worker during the submit (a rolling deploy)", "rolling_deploy", rolling_deploy),

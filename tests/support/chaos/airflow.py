@@ -163,7 +163,8 @@ class ChaosAirflow:
         return {
             "dag_id": each.dag_id, "system": each.system, "conn_id": _conn_id(each.system, each.lane),
             "folder": str(self.folder(each.dag_id)), "pipeline_root": str(self.root / "pipeline-root"),
-            "retries": each.retries, "timeout": each.timeout, "scheduled": each.scheduled, "deferrable": each.deferrable,
+            "retries": each.retries, "timeout": each.timeout, "scheduled": each.scheduled,
+            "deferrable": each.deferrable,
         }  # fmt: skip
 
     def _variables(self) -> Mapping[str, str]:

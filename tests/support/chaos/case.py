@@ -41,7 +41,7 @@ class Case:
 
     Cases without ``strike`` run at the same time, each with a connection of its own. A ``strike`` hits the programs
     that all tasks share, so such cases run one after the other: ``play`` for all, the strike once, ``after`` for all.
-    ``check`` says what else is wrong, or "".
+    ``check`` says what else is wrong, or "". ``quick`` cases, some of each kind of event, are part of `make test`.
     """
 
     event: str

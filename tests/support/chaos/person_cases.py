@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from sandbox.settings import SandboxError
 from tests.support.chaos.case import (
-    IN_SLOT, ONE, REPLACED, STOPPED, TWO, Case, Expected, deferred, waiting_in_slot,
-)  # fmt: skip
+    IN_SLOT,
+    ONE,
+    REPLACED,
+    STOPPED,
+    TWO,
+    Case,
+    Expected,
+    deferred,
+    waiting_in_slot,
+)
 from tests.support.chaos.interposer import Act
 from tests.support.chaos.stage import Stage
 
@@ -151,22 +159,23 @@ CASES = (
     Case("clear while deferred", "cleared_while_deferred", cleared_while_deferred, Expected(REPLACED), quick=True),
     Case("clear while the worker waits in its slot (`deferrable=False`)", "cleared_in_slot", cleared_in_slot,
          Expected(REPLACED), deployed=IN_SLOT),
-    Case("clear after success", "cleared_after_success", cleared_after_success, Expected(TWO)),
+    Case("clear after success", "cleared_after_success", cleared_after_success, Expected(TWO), quick=True),
     Case("clear after failure", "cleared_after_failure", cleared_after_failure, Expected(("failed", "succeeded")),
          deployed={"retries": 0}),
     Case("mark failed while deferred", "marked_failed", marked_failed, Expected(STOPPED, "failed", 1), quick=True),
-    Case("mark success while deferred", "marked_success", marked_success, Expected(STOPPED, "success", 1)),
+    Case("mark success while deferred", "marked_success", marked_success, Expected(STOPPED, "success", 1),
+         quick=True),
     Case("mark failed while the worker waits in its slot (`deferrable=False`)", "marked_in_slot", marked_in_slot,
          Expected(STOPPED, "failed", 1), deployed=IN_SLOT),
     Case("the job fails and the task has a retry", "job_fails", job_fails, Expected(("failed", "succeeded"))),
     Case("the deadline passes while deferred", "too_late", too_late, Expected(STOPPED, "failed", 1),
-         deployed={"retries": 0, "timeout": 30}),
+         deployed={"retries": 0, "timeout": 30}, quick=True),
     Case("the record is deleted while deferred, then clear", "record_deleted", record_deleted, Expected(REPLACED)),
     Case("the DAG run is failed, deleted and made again under the same id while the job runs", "recreated_while_live",
-         recreated_while_live, Expected(REPLACED, tries=None)),
+         recreated_while_live, Expected(REPLACED, tries=None), quick=True),
     Case("the DAG run is deleted and made again under the same id after success", "recreated_after_success",
          recreated_after_success, Expected(TWO, tries=None)),
     Case("a backfill is reprocessed (`reprocess_behavior` completed)", "reprocessed", reprocessed, Expected(TWO),
-         deployed={"scheduled": True}),
+         deployed={"scheduled": True}, quick=True),
     Case("the server can't be reached for a while", "server_away", server_away, Expected(ONE, tries=1)),
 )  # fmt: skip

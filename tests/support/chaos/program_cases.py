@@ -154,7 +154,7 @@ CASES = (
     Case("kill -9 of the scheduler while deferred", "scheduler_killed", deferred, AWAKE, strike=scheduler_killed,
          after=carry_on),
     Case("Polyaxon's server is restarted", "polyaxon_restarted", deferred, AWAKE, systems=("polyaxon",),
-         strike=polyaxon_restarted, after=carry_on),
+         strike=polyaxon_restarted, after=carry_on, quick=True),
     Case("the KFP stand-in is restarted, which ends its runs", "kfp_restarted", deferred,
-         Expected(("failed", "succeeded")), systems=("kfp",), strike=kfp_restarted, after=run_again),
+         Expected(("failed", "succeeded")), systems=("kfp",), strike=kfp_restarted, after=run_again, quick=True),
 )  # fmt: skip

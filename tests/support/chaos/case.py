@@ -19,11 +19,11 @@ IN_SLOT = {"deferrable": False}
 
 @dataclass(frozen=True)
 class Expected:
-    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the task's number of tries, None for any."""
+    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the task's number of tries."""
 
     jobs: tuple[str, ...] = ONE
     task: str = "success"
-    tries: int | None = 2
+    tries: int = 2
 
 
 def nothing(stage: Stage) -> None:

@@ -83,20 +83,10 @@ def record_deleted(stage: Stage) -> None:
     stage.finish()
 
 
-# LocalExecutor takes the end of the former task for that of its namesake when it hears of it late, and Airflow then
-# spends a try before any of our code runs: how many tries there are says nothing.
-def recreated_while_live(stage: Stage) -> None:
-    deferred(stage)
-    # Airflow deletes no running DAG run; these three come so quickly that the trigger may find the new run's task.
-    stage.fail_run()
-    stage.delete_run()
-    stage.start()
-    stage.wait_running(2)
-    stage.finish()
-
-
 def recreated_after_success(stage: Stage) -> None:
     _succeeded(stage)
+    # The scheduler falls over a run that is deleted while it looks at it (3.3.2, _schedule_all_dag_runs).
+    stage.airflow.next_beat("SchedulerJob")
     stage.delete_run()
     stage.start()
     stage.wait_running(2)
@@ -171,10 +161,8 @@ CASES = (
     Case("the deadline passes while deferred", "too_late", too_late, Expected(STOPPED, "failed", 1),
          deployed={"retries": 0, "timeout": 30}, quick=True),
     Case("the record is deleted while deferred, then clear", "record_deleted", record_deleted, Expected(REPLACED)),
-    Case("the DAG run is failed, deleted and made again under the same id while the job runs", "recreated_while_live",
-         recreated_while_live, Expected(REPLACED, tries=None), quick=True),
     Case("the DAG run is deleted and made again under the same id after success", "recreated_after_success",
-         recreated_after_success, Expected(TWO, tries=None)),
+         recreated_after_success, Expected(TWO, tries=1), quick=True),
     Case("a backfill is reprocessed (`reprocess_behavior` completed)", "reprocessed", reprocessed, Expected(TWO),
          deployed={"scheduled": True}, quick=True),
     Case("the server can't be reached for a while", "server_away", server_away, Expected(ONE, tries=1)),

@@ -126,7 +126,8 @@ def _row(case: Case, stage: Stage, trouble: str, began: float) -> Row:
     return Row(
         event=case.event, system=stage.deployed.system, executions=len(executions), jobs=states,
         task=str(task.get("state")), tries=int(task.get("try_number") or 0), spent=spent, duplicates=duplicates,
-        lost=lost, wrong=int(any(problems)), problems=tuple(filter(None, problems)), seconds=round(time.monotonic() - began, 1),
+        lost=lost, wrong=int(any(problems)), problems=tuple(filter(None, problems)),
+        seconds=round(time.monotonic() - began, 1),
     )  # fmt: skip
 
 

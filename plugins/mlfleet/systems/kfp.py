@@ -5,7 +5,8 @@ choose ids of their own. POST is sent only after GET said 404, and after a lost 
 grace are over: a second POST of one id makes a second execution before it is refused.
 
 Remaining window: a server that dies between starting the workflow and storing the run leaves a workflow that its API
-does not show; the server itself removes it after its grace period.
+does not show; the server itself removes it after its grace period. And a create whose sender died that arrives more than
+that period after the next try began to look makes such a second execution.
 """
 
 from __future__ import annotations

@@ -160,15 +160,8 @@ class ChaosAirflow:
         wait_for(lambda: beat() > before, f"a heartbeat of the {kind}", interval=0.5)
 
     def spent_tries(self, dag_id: str) -> int:
-        """How many tries of the case's task Airflow ended itself.
-
-        A scheduler that is behind takes the end of a process that deferred, or that of a namesake in a deleted DAG run,
-        for the end of the process that it has just queued, and spends that one's try.
-        """
-        told = (self.root / "logs" / "airflow-scheduler.log").read_text(errors="replace")
-        return len(
-            re.findall(rf"\[error +\] Executor .* <TaskInstance: {dag_id}\.\S+ \S+ \[(scheduled|queued)\]", told)
-        )
+        """How many tries of the case's task Airflow ended itself so far."""
+        return tries_spent((self.root / "logs" / "airflow-scheduler.log").read_text(errors="replace"), dag_id)
 
     def command(self, *words: str) -> str:
         """Runs Airflow's command line; returns what it printed."""
@@ -223,3 +216,12 @@ class ChaosAirflow:
 
 def _conn_id(system: str, lane: str) -> str:
     return f"{system}_{lane}"
+
+
+def tries_spent(told: str, dag_id: str) -> int:
+    """How many tries of a DAG's task Airflow ended itself, by the scheduler's log.
+
+    A scheduler that is behind takes the end of a process that deferred, or that of a namesake in a deleted DAG run, for
+    the end of the process that it has just queued, and spends that one's try (3.3.2, process_executor_events).
+    """
+    return len(re.findall(rf"\[error +\] Executor .* <TaskInstance: {dag_id}\.\S+ \S+ \[(?:scheduled|queued)\]", told))

@@ -44,9 +44,13 @@ def cleared_after_failure(stage: Stage) -> None:
     deferred(stage)
     stage.fail()
     _wait_run(stage, "failed")
-    stage.finish()
     stage.clear()
     stage.wait_running(2)
+    stage.wait_task("deferred", tries=2)
+    # There is no try to spare for a scheduler that hears late of the end of the process that deferred.
+    for _ in range(2):
+        stage.airflow.next_beat("SchedulerJob")
+    stage.finish()
 
 
 def marked_failed(stage: Stage) -> None:

@@ -19,7 +19,11 @@ MF015   two things with one name
 MF016   a section that needs another section
 MF017   a file that does not exist
 MF018   a path that leaves the repository, or its place in it
+MF019   a project that another one waits for and nobody has (warning)
 MF020   the factory could not build the DAG (a fault of mlfleet)
+MF021   a polyaxonfile or pipeline that cannot be what the manifest takes it for
+MF022   a param that the polyaxonfile or the pipeline does not have
+MF023   an input of the polyaxonfile or the pipeline that gets no value
 ======  ==============================================================
 """
 

@@ -92,6 +92,16 @@ def dotted(path: Path) -> str:
     return text
 
 
+def at(data: Any, *path: str | int) -> Any:
+    """The value at a path of plain data, None where the path leads nowhere."""
+    for part in path:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
+        if not inside:
+            return None
+        data = data[part]
+    return data
+
+
 def parse(text: str, file: str) -> Document:
     """Reads one YAML document; never raises for bad text, all findings are in the result."""
     document = Document(file, text.removeprefix("\N{BYTE ORDER MARK}"))

@@ -1,31 +1,4 @@
-"""What mlfleet says about a manifest: one object for the terminal, Airflow's import errors and the tests.
-
-The ids never change their meaning:
-
-======  ==============================================================
-MF001   the file cannot be read (missing, not UTF-8, over 256 KiB)
-MF002   the text is not YAML
-MF003   several documents, an empty one, or something else than a mapping
-MF004   a key that appears twice
-MF005   a value that YAML 1.1 and 1.2 read differently, or that JSON cannot hold
-MF006   anchors, aliases or nesting without a sensible bound; tags; merge keys
-MF007   curly quotes (warning: a matching pair is stripped)
-MF010   unknown key
-MF011   missing key
-MF012   a value of the wrong type or form
-MF013   Jinja in a manifest
-MF014   a ``${...}`` reference that does not exist or has no value there
-MF015   two things with one name
-MF016   a section that needs another section
-MF017   a file that does not exist
-MF018   a path that leaves the repository, or its place in it
-MF019   a project that another one waits for and nobody has (warning)
-MF020   the factory could not build the DAG (a fault of mlfleet)
-MF021   a polyaxonfile or pipeline that cannot be what the manifest takes it for
-MF022   a param that the polyaxonfile or the pipeline does not have
-MF023   an input of the polyaxonfile or the pipeline that gets no value
-======  ==============================================================
-"""
+"""What mlfleet says about a manifest: one object for the terminal, Airflow's import errors and the tests."""
 
 from __future__ import annotations
 
@@ -33,6 +6,31 @@ import difflib
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# The ids never change their meaning.
+MEANINGS = {
+    "MF001": "the file cannot be read (missing, not UTF-8, over 256 KiB)",
+    "MF002": "the text is not YAML",
+    "MF003": "several documents, an empty one, or something else than a mapping",
+    "MF004": "a key that appears twice",
+    "MF005": "a value that YAML 1.1 and 1.2 read differently, or that JSON cannot hold",
+    "MF006": "anchors, aliases or nesting without a sensible bound; tags; merge keys",
+    "MF007": "curly quotes (warning: a matching pair is stripped)",
+    "MF010": "unknown key",
+    "MF011": "missing key",
+    "MF012": "a value of the wrong type or form",
+    "MF013": "Jinja in a manifest",
+    "MF014": "a ``${...}`` reference that does not exist or has no value there",
+    "MF015": "two things with one name",
+    "MF016": "a section that needs another section",
+    "MF017": "a file that does not exist",
+    "MF018": "a path that leaves the repository, or its place in it",
+    "MF019": "a project that another one waits for and nobody has (warning)",
+    "MF020": "the factory could not build the DAG (a fault of mlfleet)",
+    "MF021": "a polyaxonfile or pipeline that cannot be what the manifest takes it for",
+    "MF022": "a param that the polyaxonfile or the pipeline does not have",
+    "MF023": "an input of the polyaxonfile or the pipeline that gets no value",
+}
 
 
 class Severity(enum.StrEnum):

@@ -10,7 +10,7 @@ import zoneinfo
 from typing import Annotated, Any
 
 from croniter import CroniterError, croniter
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from mlfleet.manifest.diagnostics import nearest
@@ -120,7 +120,10 @@ def _name_with_a_slug(name: str) -> str:
 
 
 Duration = Annotated[
-    datetime.timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+    datetime.timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^(P[0-9WDTHMS]+|[0-9]+[wdhms])$"}, mode="validation"),
 ]
 Day = Annotated[
     datetime.date, BeforeValidator(parse_date), PlainSerializer(lambda day: day.isoformat(), return_type=str)

@@ -43,11 +43,10 @@ def manifests_of(repository: Repository, paths: Sequence[Path]) -> list[Path]:
 def _of_one(repository: Repository, path: Path) -> Iterator[Path]:
     full = path.resolve()
     code = repository.folder_of("x").parent.resolve()
-    if full.is_relative_to(repository.environments.resolve()):
+    if full == code or full.is_relative_to(repository.environments.resolve()):
         yield from repository.manifests()
     elif full.is_relative_to(code):
-        parts = full.relative_to(code).parts
-        manifest = find_manifest(repository, parts[0]) if parts else None
+        manifest = find_manifest(repository, full.relative_to(code).parts[0])
         if manifest:
             yield manifest
     elif path.is_dir():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import enum
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# C0 without the tab, DEL and C1; and what turns the direction of the text around.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # The ids never change their meaning.
 MEANINGS = {
     "MF001": "the file cannot be read (missing, not UTF-8, over 256 KiB)",
@@ -62,16 +65,25 @@ class Diagnostic:
 
     def __str__(self) -> str:
         place = f" (at {self.path})" if self.path else ""
-        lines = [f"{self.file}:{self.line}:{self.column}: {self.severity.value} {self.id}: {self.summary}{place}"]
+        head = f"{self.severity.value} {self.id}: {self.summary}{place}"
+        lines = [f"{self.file}:{self.line}:{self.column}: {visible(head)}"]
         if self.source:
             number = str(self.line)
             # A tab in the source stays a tab before the caret, so that both lines are shifted alike.
             indent = "".join("\t" if character == "\t" else " " for character in self.source[: self.column - 1])
             room = max(1, len(self.source) - self.column + 1)
-            lines += [f"  {number} | {self.source}", f"  {' ' * len(number)} | {indent}{'^' * min(self.width, room)}"]
+            lines += [
+                f"  {number} | {visible(self.source)}",
+                f"  {' ' * len(number)} | {indent}{'^' * min(self.width, room)}",
+            ]
         if self.fix:
-            lines.append(f"  fix: {self.fix}")
+            lines.append(f"  fix: {visible(self.fix)}")
         return "\n".join(lines)
+
+
+def visible(text: str) -> str:
+    """Control characters as one sign each: a manifest must not be able to write to somebody's terminal with them."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:

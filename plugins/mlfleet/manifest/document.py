@@ -146,17 +146,32 @@ def _report_syntax(document: Document, error: Exception) -> None:
     if "undefined alias" in problem:
         document.report_at(place, "MF006", "an alias (`*name`) without an anchor (`&name`) before it")
         return
+    context = getattr(error, "context_mark", None)
+    if "unexpected end of stream" in problem and context:
+        # The end of the file is the one place where nothing is to be mended.
+        place, problem = Place(context.line + 1, context.column + 1), "a quote that is never closed"
     lines = document.text.splitlines()
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     character = line[place.column - 1 : place.column]
-    fix = "check indentation, colons and quotes on this line and the one before"
+    if character == "\t" and "cannot start any token" in problem:
+        problem = "a tab where only spaces may be"
+    opened = context.line + 1 if context and "flow" in str(getattr(error, "context", "")) else None
+    document.report_at(place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, opened))
+
+
+def _fix_of_syntax(problem: str, character: str, opened: int | None) -> str:
+    """What most probably mends it; ``opened`` is the line of a bracket that is still open."""
     if character == "\t":
-        fix = "indent with spaces, not tabs"
-    elif character and character in "@`%":
-        fix = "put the value in quotes"
+        return "indent with spaces, not tabs"
+    if character and character in "@`%":
+        return "put the value in quotes"
     if "mapping values are not allowed" in problem:
-        fix = "put a value that holds `: ` in quotes, or check the indentation"
-    document.report_at(place, "MF002", f"not valid YAML: {problem}", fix)
+        return "put a value that holds `: ` in quotes, or check the indentation"
+    if "never closed" in problem:
+        return "close it, or put the whole value in quotes of the other kind"
+    if opened:
+        return f"close the bracket that is opened on line {opened}"
+    return "check indentation, colons and quotes on this line and the one before"
 
 
 def _place_of_reader_error(text: str, error: Exception) -> Place:
@@ -188,7 +203,9 @@ class _Reader:
         self._left -= 1
         place = self._document.values[path] = _place(node)
         if self._left < 0:
-            raise _Overflow(place, f"more than {MAX_VALUES} values, aliases counted as often as they are used")
+            # The value itself is one of thousands that an alias stands for; the key above all of them can be found.
+            key = self._document.keys.get(path[:1], place)
+            raise _Overflow(key, f"more than {MAX_VALUES} values, aliases counted as often as they are used")
         if len(path) > MAX_DEPTH:
             raise _Overflow(place, f"more than {MAX_DEPTH} levels of nesting")
         if id(node) in self._open:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mlfleet.errors import ManifestError
 from mlfleet.manifest.checks import Surroundings, awaited_projects, check
 from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors, nearest
-from mlfleet.manifest.document import MAX_BYTES, Document, at, parse
+from mlfleet.manifest.document import MAX_BYTES, Document, Place, at, parse
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment
 from mlfleet.manifest.models import Project, is_project_name
 from mlfleet.manifest.translate import report
@@ -154,12 +154,14 @@ def _read(path: Path, shown: str) -> Document:
             return document
         return parse(raw.decode("utf-8"), shown)
     except OSError as error:
-        summary = f"the file cannot be read: {error.strerror or error}"
+        document = Document(shown, "")
+        document.report("MF001", (), f"the file cannot be read: {error.strerror or error}")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        summary = f"the file is not UTF-8 text: byte {raw[error.start]:#04x} on line {line}"
-    document = Document(shown, "")
-    document.report("MF001", (), summary)
+        document = Document(shown, raw.decode("utf-8", "replace"))
+        line = raw[: error.start].rpartition(b"\n")[2].decode("utf-8", "replace")
+        place = Place(raw[: error.start].count(b"\n") + 1, len(line) + 1)
+        document.report_at(place, "MF001", f"the file is not UTF-8 text: byte {raw[error.start]:#04x}",
+                           "save it as UTF-8")  # fmt: skip
     return document
 
 
@@ -178,15 +180,17 @@ def check_against_rest(fleet: Fleet, repository: Repository) -> None:
     """
     here = {loaded.path.resolve() for loaded in fleet.manifests}
     rest = [path for path in repository.manifests() if path.resolve() not in here]
-    names = {name for loaded in fleet.manifests if (name := _name_of(loaded))}
-    awaited = {name for loaded in fleet.manifests for _, name in awaited_projects(loaded.document)}
+    # A file that lies elsewhere makes no DAG: a draft, or what `mlfleet render` printed.
+    ours = [loaded for loaded in fleet.manifests if loaded.path.resolve().parent == repository.projects.resolve()]
+    names = {name for loaded in ours if (name := _name_of(loaded))}
+    awaited = {name for loaded in ours for _, name in awaited_projects(loaded.document)}
     known: list[Loaded] = []
     for path in rest:
         text = _text_or_empty(path)
         if any(name in text for name in names | awaited):
             known.append(Loaded(path, parse(text, repository.shown(path))))
-    _check_names([*fleet.manifests, *known])
-    _check_awaited(fleet.manifests, {_name_of(loaded) for loaded in (*fleet.manifests, *known)},
+    _check_names([*ours, *known])
+    _check_awaited(ours, {_name_of(loaded) for loaded in (*ours, *known)},
                    [path.stem for path in rest])  # fmt: skip
 
 

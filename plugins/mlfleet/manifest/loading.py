@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mlfleet.errors import ManifestError
 from mlfleet.manifest.checks import Surroundings, awaited_projects, check
 from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors, nearest
-from mlfleet.manifest.document import MAX_BYTES, Document, Place, at, parse
+from mlfleet.manifest.document import MAX_BYTES, Document, at, parse, place_at_end
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment
 from mlfleet.manifest.models import Project, is_project_name
 from mlfleet.manifest.translate import report
@@ -158,8 +158,7 @@ def _read(path: Path, shown: str) -> Document:
         document.report("MF001", (), f"the file cannot be read: {error.strerror or error}")
     except UnicodeDecodeError as error:
         document = Document(shown, raw.decode("utf-8", "replace"))
-        line = raw[: error.start].rpartition(b"\n")[2].decode("utf-8", "replace")
-        place = Place(raw[: error.start].count(b"\n") + 1, len(line) + 1)
+        place = place_at_end(raw[: error.start].decode("utf-8", "replace"))
         document.report_at(place, "MF001", f"the file is not UTF-8 text: byte {raw[error.start]:#04x}",
                            "save it as UTF-8")  # fmt: skip
     return document

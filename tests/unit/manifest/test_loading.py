@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mlfleet.errors import ManifestError
 from mlfleet.manifest.diagnostics import Diagnostic, errors
@@ -211,33 +209,3 @@ def test_find_manifest(repository: Repository) -> None:
     assert find_manifest(repository, "cards") == repository.projects / "other-file.yml"
     assert find_manifest(repository, "broken") == repository.projects / "broken.yaml"
     assert find_manifest(repository, "nobody") is None
-
-
-LINES = FULL.splitlines(keepends=True)
-FRAGMENTS = st.sampled_from(
-    ["{", "}", "[", ": ", "- ", "“", "”", "\t", "\n", "&a ", "*a", "yes", "${", "{{", "'", '"', "\0", "é", "1", "null"]
-)
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(data=st.data())
-def test_any_mutation_loads_or_is_explained(load: Load, data: st.DataObject) -> None:
-    text = FULL
-    for _ in range(data.draw(st.integers(1, 3))):
-        kind = data.draw(st.sampled_from(["drop", "repeat", "insert", "cut", "indent"]))
-        lines = text.splitlines(keepends=True) or [""]
-        line = data.draw(st.integers(0, len(lines) - 1))
-        if kind == "drop":
-            del lines[line]
-        elif kind == "repeat":
-            lines.insert(line, lines[line])
-        elif kind == "indent":
-            lines[line] = "  " + lines[line]
-        else:
-            at = data.draw(st.integers(0, len(lines[line])))
-            lines[line] = lines[line][:at] + (data.draw(FRAGMENTS) + lines[line][at:] if kind == "insert" else "")
-        text = "".join(lines)
-    loaded = load(text)
-    assert (loaded.project is None) == bool(errors(loaded.diagnostics))
-    for found in loaded.diagnostics:
-        assert str(found).startswith(f"include/projects/prices.yaml:{found.line}:{found.column}: ")

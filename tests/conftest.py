@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="mlfleet-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -34,3 +36,7 @@ if str(REPOSITORY / "plugins") not in sys.path:
 from tests.support.world import world  # noqa: E402 - Airflow's settings come first
 
 __all__ = ["world"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the outputs of tests/golden anew")

@@ -25,6 +25,7 @@ from mlfleet.factory.training import train
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.environments import select_environment
 from mlfleet.manifest.loading import Loaded, Repository, find_manifest, load_fleet
+from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
 
 
 @dataclass
@@ -63,6 +64,9 @@ def build_dag(plan: Plan) -> DAG:
         last = deliver(plan, ends)
     if last is not None and project.image:
         last.outlets.append(released_asset(project.name))
+    if plan.root is not None:
+        # Not a field of Airflow's: never serialized, so that equal plans on two machines give equal DAGs.
+        setattr(dag, REPOSITORY_ATTRIBUTE, str(plan.root))
     dag.validate()  # type: ignore[no-untyped-call]
     return dag
 

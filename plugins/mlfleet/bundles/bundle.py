@@ -208,7 +208,7 @@ class ManifestDagBundle(BaseDagBundle):
             return None
 
     def _check_out(self, commit: str) -> Path:
-        """The repository as of an older commit, which Airflow's cleaning up leaves alone while this bundle is in use."""
+        """The repository as of an older commit; Airflow does not clean it up while this bundle is in use."""
         source = self._bring(commit)
         with self._locked_with(source):
             source.initialize()

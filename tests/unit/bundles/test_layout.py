@@ -12,7 +12,7 @@ import pytest
 
 from mlfleet.bundles import ManifestDagBundle, layout
 from mlfleet.errors import ManifestError
-from tests.unit.bundles.conftest import Repo, bag_of, files
+from tests.unit.bundles.conftest import ROOT, Repo, bag_of, files
 from tests.unit.manifest.samples import FULL, MINIMAL
 
 GOOD = {"cards.py", "prices.py", "toys.py"}
@@ -293,6 +293,14 @@ def test_awkward_texts_survive(repo: Repo, bundle: ManifestDagBundle) -> None:
     repo.bundle().initialize()
     repo.bundle().initialize()
     assert changed(before, bundle) == {"broken/projects/cards.py"}
+
+
+def test_the_projects_of_this_repository(repo: Repo) -> None:
+    bundle = ManifestDagBundle(name="ours", path=str(ROOT))
+    bundle.initialize()
+    bag = bag_of(bundle.path, bundle.path)
+    assert bag.import_errors == {}
+    assert {"price-suggestion", "flight-delay"} <= set(bag.dags)
 
 
 class TestGroups:

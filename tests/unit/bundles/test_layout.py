@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -355,6 +356,25 @@ class TestWorker:
         assert [path.name for path in folder.iterdir() if path.is_file()] == ["prices.py"]
         assert folder != bundle.path
         assert changed(before, bundle) == set(), "what the DAG processor has laid out is not a worker's to change"
+
+    def test_it_imports_no_system_of_others(self, repo: Repo) -> None:
+        """Airflow's look for an asset's scheme would import the google provider: seconds in every task process."""
+        script = textwrap.dedent(f"""
+            import sys
+            from airflow.dag_processing.dagbag import DagBag
+            from mlfleet.bundles import ManifestDagBundle
+            bundle = ManifestDagBundle(name="projects", path={str(repo.root)!r})
+            bundle.initialize()
+            bag = DagBag(bundle.path / "prices.py", bundle_path=bundle.path)
+            assert set(bag.dags) == {{"prices"}}, bag.import_errors
+            heavy = ("airflow.providers.google.", "google.cloud.", "kfp", "polyaxon", "kubernetes")
+            print([name for name in sys.modules if name.startswith(heavy) and not name.endswith("get_provider_info")])
+            """)
+        environment = {**os.environ, "PYTHONPATH": "plugins", "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "prices"}
+        ran = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout.splitlines()[-1] == "[]"
 
     def test_its_tasks_find_the_files_of_the_repository(self, repo: Repo) -> None:
         from mlfleet.operators.base import find_file

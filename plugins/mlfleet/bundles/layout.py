@@ -83,6 +83,7 @@ class Layout:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
         temporary.write_text(text, encoding="utf-8")
+        _make_newer(temporary, path)
         os.replace(temporary, path)
         return True
 
@@ -173,6 +174,17 @@ def refusal_text(manifest: str, message: str) -> str:
         "raise ManifestError([MESSAGE])",
         "",
     ])  # fmt: skip
+
+
+def _make_newer(path: Path, than: Path) -> None:
+    """Moves a file into a later second than the one that it replaces.
+
+    Python takes byte code for current when size and whole seconds of its source are as they were.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        before = than.stat().st_mtime
+        if int(path.stat().st_mtime) <= int(before):
+            os.utime(path, (before + 1, before + 1))
 
 
 def _quoted(text: str) -> str:

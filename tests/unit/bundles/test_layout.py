@@ -69,6 +69,17 @@ def test_only_the_edited_one_is_written(repo: Repo, bundle: ManifestDagBundle) -
     assert "new" in bag_of(bundle.path, bundle.path).dags["cards"].tags
 
 
+def test_edits_of_one_second_and_one_size_are_all_seen(
+    repo: Repo, bundle: ManifestDagBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte code of the file before would be taken for current."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for tag in ("aa", "bb", "cc"):
+        repo.write("cards", MINIMAL.replace("prices", "cards") + f"tags: [{tag}]\n")
+        bundle.refresh()
+        assert tag in bag_of(bundle.path / "cards.py", bundle.path).dags["cards"].tags
+
+
 def test_code_of_a_project_counts_as_the_project(repo: Repo, bundle: ManifestDagBundle) -> None:
     before = files(bundle)
     (repo.root / "include/pipelines/prices/train.py").write_text("print('other')\n")

@@ -175,8 +175,18 @@ def _report_syntax(document: Document, error: Exception) -> None:
     character = line[place.column - 1 : place.column]
     if character == "\t" and "cannot start any token" in problem:
         problem = "a tab where only spaces may be"
-    opened = context.line + 1 if context and "flow" in str(getattr(error, "context", "")) else None
-    document.report_at(place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, opened))
+    document.report_at(
+        place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, _open_bracket(error))
+    )
+
+
+def _open_bracket(error: Exception) -> str:
+    """Which bracket is still open, "" when none is."""
+    context, mark = str(getattr(error, "context", "")), getattr(error, "context_mark", None)
+    if mark and ("flow sequence" in context or "flow mapping" in context):
+        return f"that is opened on line {mark.line + 1}"
+    # Of a value that is missing in one, the mark is where the value should be.
+    return "that is still open" if "flow node" in context else ""
 
 
 def _before_the_end(place: Place, lines: list[str]) -> Place:
@@ -187,8 +197,8 @@ def _before_the_end(place: Place, lines: list[str]) -> Place:
     return Place(last, max(1, len(lines[last - 1])))
 
 
-def _fix_of_syntax(problem: str, character: str, opened: int | None) -> str:
-    """What most probably mends it; ``opened`` is the line of a bracket that is still open."""
+def _fix_of_syntax(problem: str, character: str, opened: str) -> str:
+    """What most probably mends it; ``opened`` says which bracket is still open."""
     if character == "\t":
         return "indent with spaces, not tabs"
     if character and character in "@`%":
@@ -200,7 +210,7 @@ def _fix_of_syntax(problem: str, character: str, opened: int | None) -> str:
     if "never closed" in problem:
         return "close it, or put the whole value in quotes of the other kind"
     if opened:
-        return f"close the bracket that is opened on line {opened}"
+        return f"close the bracket {opened}"
     return "check indentation, colons and quotes on this line and the one before"
 
 

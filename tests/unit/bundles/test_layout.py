@@ -186,7 +186,9 @@ def test_a_broken_environment_stops_nobody(
     (repo.root / "include/environments/dev.yaml").write_text("name: [")
     bundle.refresh()
     assert changed(before, bundle) == {"broken/environments/dev.py"}
-    assert "include/environments/dev.yaml:2:1" in error_of(bundle, "broken/environments/dev.py")
+    error = error_of(bundle, "broken/environments/dev.py")
+    assert "include/environments/dev.yaml:1:7" in error
+    assert "close the bracket that is still open" in error
     monkeypatch.setenv("MLFLEET_ENV", "prd")
     other = repo.bundle()
     other.initialize()

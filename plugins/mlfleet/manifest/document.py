@@ -175,7 +175,8 @@ def _report_syntax(document: Document, error: Exception) -> None:
     character = line[place.column - 1 : place.column]
     if character == "\t" and "cannot start any token" in problem:
         problem = "a tab where only spaces may be"
-    opened = context.line + 1 if context and "flow" in str(getattr(error, "context", "")) else None
+    inside = str(getattr(error, "context", ""))
+    opened = context.line + 1 if context and ("flow sequence" in inside or "flow mapping" in inside) else None
     document.report_at(place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, opened))
 
 
@@ -199,6 +200,8 @@ def _fix_of_syntax(problem: str, character: str, opened: int | None) -> str:
         return "write `key: value`; a longer text stands in quotes, or is indented more than its key"
     if "never closed" in problem:
         return "close it, or put the whole value in quotes of the other kind"
+    if "expected node content" in problem:
+        return "write a value here, or close the bracket"
     if opened:
         return f"close the bracket that is opened on line {opened}"
     return "check indentation, colons and quotes on this line and the one before"

@@ -116,7 +116,7 @@ def test_github_reads_any_text(repository: Repository, capsys: pytest.CaptureFix
     head, message = line.removeprefix("::error ").split("::", 1)
     told = dict(part.split("=", 1) for part in head.split(","))
     assert (told["file"], told["line"], told["col"]) == ("include/projects/prices.yaml", "7", "1")
-    assert told["title"] == "MF010 a%3Ab%2Cc%25%0Ad"
+    assert told["title"] == "MF010 a%3Ab%2Cc%25�d"
     assert "%25" in message
 
 

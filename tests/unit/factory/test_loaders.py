@@ -45,7 +45,7 @@ def test_broken_manifests_are_named_and_break_nobody(root: Path, write: Callable
     assert "include/projects/a-broken.yaml:5:1: error MF010: unknown key 'experimnets'" in message
     assert "did you mean 'experiments'?" in message
     assert "^^^^^^^^^^^" in message
-    assert "include/projects/b-broken.yaml:2:1: error MF002" in message
+    assert "include/projects/b-broken.yaml:1:7: error MF002" in message
 
 
 def test_a_fault_of_the_factory_stays_with_its_project(

@@ -125,7 +125,7 @@ def parse(text: str, file: str) -> Document:
     """Reads one YAML document; never raises for bad text, all findings are in the result."""
     document = Document(file, text.removeprefix("\N{BYTE ORDER MARK}"))
     try:
-        if _too_deep(document.text):
+        if too_deep(document.text):
             document.report("MF006", (), f"more than {MAX_DEPTH} levels of nesting", "write it flatter")
             return document
         root = yaml.compose(document.text, Loader=yaml.CBaseLoader)
@@ -141,7 +141,7 @@ def parse(text: str, file: str) -> Document:
     return document
 
 
-def _too_deep(text: str) -> bool:
+def too_deep(text: str) -> bool:
     """Whether nesting goes beyond the bound; looked at first because the C composer recurses without one."""
     longest = max(map(len, lines_of(text)), default=0)
     if 2 * longest + text.count("[") + text.count("{") <= _SAFE_SHAPE:

@@ -41,7 +41,7 @@ class Repository:
         """All manifest files, sorted by name."""
         # A link that leads nowhere counts: it was meant to be a manifest, and somebody must be told.
         named = (path for path in self.projects.glob("*") if path.suffix in SUFFIXES)
-        return sorted(path for path in named if path.is_file() or path.is_symlink())
+        return sorted(path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
 
     def shown(self, path: Path) -> str:
         """A path as messages write it: relative to the repository where possible, so that it says the same anywhere."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,23 @@ def test_the_dag_is_not_drawn_without_airflow(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "airflow" else found(name))
     assert main(["--root", str(ROOT), "dag", "price-suggestion"]) == 3
     assert "install mlfleet[airflow]" in capsys.readouterr().err
+
+
+def test_an_environment_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLEET_ENV", "pord")
+    assert main(["--root", str(ROOT), "dag", "price-suggestion"]) == 1
+    assert "there is no environment 'pord'" in capsys.readouterr().err
+
+
+def test_the_pre_commit_hook_calls_a_command() -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    program, command = hook["entry"].split()
+    assert (program, command in mlfleet.commands) == ("mlfleet", True)
+    for name in ("projects/a.yaml", "pipelines/a/train.py", "environments/dev.yaml"):
+        assert re.search(hook["files"], f"include/{name}")
+    assert not re.search(hook["files"], "README.md")
 
 
 def test_json_has_every_field_of_a_diagnostic(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:

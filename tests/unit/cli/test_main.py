@@ -80,6 +80,15 @@ def test_fleet_commands_need_no_airflow() -> None:
     assert "2 manifests, 0 errors" in ran.stdout
 
 
+@pytest.mark.parametrize("words", [["render", str(ROOT / "tests/data/deck-manifest.yml")], ["explain", "experiments"]])
+def test_a_terminal_without_unicode(words: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "mlfleet.cli", *words], capture_output=True, check=False, cwd=ROOT, timeout=60,
+        env={"PYTHONPATH": str(ROOT / "plugins"), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_help_and_completion_load_no_model() -> None:
     """Airflow's command line asks for our commands each time it runs."""
     script = (

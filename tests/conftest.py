@@ -22,6 +22,7 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(HOME / "dags"),
     AIRFLOW__CORE__PLUGINS_FOLDER=str(HOME / "plugins"),
+    AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH=str(HOME / "bundles"),
     AIRFLOW__CORE__UNIT_TEST_MODE="True",
     # No unit test needs a database; one that touches it fails at once instead of making a file somewhere.
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/no-such-folder/airflow.db",

@@ -139,15 +139,15 @@ def load_fleet(repository: Repository, paths: Iterable[Path] | None = None) -> F
 def find_manifest(repository: Repository, name: str) -> Path | None:
     """The manifest of the project called `name`: the file of that name, or else the first one that says so.
 
-    Cheap on purpose: a worker calls it once per task, and parses only what may be the one.
+    Cheap on purpose: a worker calls it once per task.
     """
-    paths = repository.manifests()
-    same_stem = [path for path in paths if path.stem == name]
-    for path in same_stem + [path for path in paths if path.stem != name]:
-        text = _text_or_empty(path)
-        if name in text and (parse(text, path.name).data or {}).get("name") == name:
+    same_stem = [path for suffix in SUFFIXES if (path := repository.projects / f"{name}{suffix}").is_file()]
+    for path in same_stem:
+        if _says(path, name):
             return path
-    return same_stem[0] if same_stem else None
+    # Listing thousands of files costs more than reading one.
+    others = (path for path in repository.manifests() if path.stem != name)
+    return next((path for path in others if _says(path, name)), same_stem[0] if same_stem else None)
 
 
 def _read(path: Path, repository: Repository) -> Document:
@@ -174,6 +174,12 @@ def _read(path: Path, repository: Repository) -> Document:
         document.report_at(place, "MF001", f"the file is not UTF-8 text: byte {raw[error.start]:#04x}",
                            "save it as UTF-8")  # fmt: skip
     return document
+
+
+def _says(path: Path, name: str) -> bool:
+    """Whether a manifest says that it is the project's; only what may be the one is parsed."""
+    text = _text_or_empty(path)
+    return name in text and (parse(text, path.name).data or {}).get("name") == name
 
 
 def _text_or_empty(path: Path) -> str:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+# Set on DAGs whose file does not lie in the repository that holds their code.
+REPOSITORY_ATTRIBUTE = "mlfleet_repository"
+
+
 def find_file(path: str, context: Context) -> Path:
-    """A file or folder of the repository: absolute, or relative to a folder above the DAG's file.
+    """A file or folder of the repository: absolute, relative to the DAG's repository, or to a folder above its file.
 
     Raises ConfigError that lists where it was looked for.
     """
@@ -25,8 +29,11 @@ def find_file(path: str, context: Context) -> Path:
     if wanted.is_absolute():
         places = [wanted]
     else:
-        fileloc = getattr(context.get("dag"), "fileloc", None) or ""
-        roots = [*Path(fileloc).parents[:4], Path.cwd()] if fileloc else [Path.cwd()]
+        dag = context.get("dag")
+        known = getattr(dag, REPOSITORY_ATTRIBUTE, None)
+        fileloc = getattr(dag, "fileloc", None) or ""
+        around = [*Path(fileloc).parents[:4], Path.cwd()] if fileloc else [Path.cwd()]
+        roots = [Path(known)] if known else around
         places = [root / wanted for root in roots]
     for place in places:
         if place.exists():

@@ -13,15 +13,17 @@ ONE = ("succeeded",)
 STOPPED = ("stopped",)
 TWO = ("succeeded", "succeeded")
 REPLACED = ("stopped", "succeeded")
+# What a case deploys whose task waits in the worker instead of the triggerer.
+IN_SLOT = {"deferrable": False}
 
 
 @dataclass(frozen=True)
 class Expected:
-    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the task's number of tries, None for any."""
+    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the task's number of tries."""
 
     jobs: tuple[str, ...] = ONE
     task: str = "success"
-    tries: int | None = 2
+    tries: int = 2
 
 
 def nothing(stage: Stage) -> None:
@@ -39,7 +41,7 @@ class Case:
 
     Cases without ``strike`` run at the same time, each with a connection of its own. A ``strike`` hits the programs
     that all tasks share, so such cases run one after the other: ``play`` for all, the strike once, ``after`` for all.
-    ``check`` says what else is wrong, or "".
+    ``check`` says what else is wrong, or "". ``quick`` cases, some of each kind of event, are part of `make test`.
     """
 
     event: str
@@ -65,3 +67,10 @@ def deferred(stage: Stage) -> None:
     stage.wait_task("deferred")
     stage.wait_running()
     stage.wait_polled()
+
+
+def waiting_in_slot(stage: Stage) -> None:
+    """The task's job runs, and the worker that submitted it waits for it."""
+    stage.start()
+    stage.wait_running()
+    stage.wait_task("running")

@@ -40,7 +40,7 @@ from tests.support.gate_execution import Fate
 from tests.support.gate_model import Plan
 
 MORE = int(os.environ.get("MLFLEET_PROPERTY_CASES", "0"))
-CASES = MORE or 400
+CASES = MORE or 320
 
 plans = st.builds(
     Plan, fate=st.sampled_from(Fate), queued=st.sampled_from([0.0, 0.0, 30.0]),
@@ -67,6 +67,7 @@ faults = st.lists(
 in_deck = st.one_of(
     st.builds(PersonStarts, plan=plans), st.builds(RunAgain, plan=plans), st.builds(EndNow, fate=st.sampled_from(Fate))
 )
+one_by_one = st.one_of(in_deck, st.builds(Restart, seconds=st.sampled_from([100.0, 500.0])))
 people = st.one_of(st.builds(Wish), st.builds(EndedByPerson, faults=faults), in_deck)
 weather = st.one_of(
     st.builds(Starts, delay=st.sampled_from([1.0, 10.0, 40.0, 200.0, None])),
@@ -78,7 +79,7 @@ weather = st.one_of(
     st.builds(Pass, seconds=st.sampled_from([1.0, 30.0, 120.0, 121.0, DAY, 3 * DAY])),
 )
 tries = st.one_of(
-    st.builds(Deploy, faults=faults, meanwhile=st.one_of(st.none(), st.tuples(st.integers(0, 25), in_deck))),
+    st.builds(Deploy, faults=faults, meanwhile=st.one_of(st.none(), st.tuples(st.integers(0, 20), one_by_one))),
     st.builds(Rewatch, faults=faults),
 )
 between = st.lists(st.one_of(people, weather, weather, releases), max_size=3)

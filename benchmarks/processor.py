@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -130,6 +131,8 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=7, help="worker processes; 0 leaves them out")
     parser.add_argument("--setups", default="local:1,local:8,git:1,git:8", help="source:projects per file, ...")
     options = parser.parse_args()
+    # Ended from outside it takes its servers with it, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(f"{options.projects} projects of eleven tasks, refresh every {SETTINGS['REFRESH_INTERVAL']} s")
     results = []
     setups = [word.split(":") for word in options.setups.split(",") if word]

@@ -6,6 +6,9 @@ import yaml
 
 from mlfleet.manifest.models import Project
 
+# The emitter in C where PyYAML has it: rendering was a quarter of the time in which a DAG is built.
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 def rendered(project: Project) -> str:
     """YAML with all defaults filled in, which loads to an equal project; equal projects give equal text."""
@@ -14,7 +17,7 @@ def rendered(project: Project) -> str:
         if key in data:
             data[key] = _sorted(data[key])
     data["experiments"] = [_sorted_params(experiment) for experiment in data["experiments"]]
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _sorted_params(experiment: dict[str, object]) -> dict[str, object]:

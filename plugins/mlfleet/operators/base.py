@@ -47,7 +47,10 @@ def own_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
     Airflow merges a DAG's params into an argument of that name and wraps each in a Param (sdk bases/operator.py).
     """
     if isinstance(params, ParamsDict):
-        return {name: params[name] for name in params if params.get_param(name).source != "dag"}
+        own = {name: param for name in params if (param := params.get_param(name)).source != "dag"}
+        # Asked through the dictionary a value is validated, which costs 2 ms even where there is no schema: a third of
+        # the time in which a DAG is built.
+        return {name: params[name] if param.schema else param.value for name, param in own.items()}
     return dict(params or {})
 
 

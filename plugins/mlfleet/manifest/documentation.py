@@ -62,6 +62,11 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             ({"spinnaker": {"application": "prices", "pipeline": "deploy-model"}},),
         ),
         "retries": Words("How often a failed task is tried again.", ({"count": 2, "delay": "5m"},)),
+        "targets": Words(
+            "What is different in an environment (a file of include/environments): any keys of a manifest, merged by "
+            "key, `experiments` by name and `links` by title; other lists are replaced, `null` takes a section away.",
+            ({"dev": {"schedule": None}},),
+        ),
     },
     "Owner": {
         "github": Words(

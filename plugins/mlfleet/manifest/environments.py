@@ -69,9 +69,14 @@ def load_environment(path: Path, shown_as: str = "") -> tuple[Environment | None
     return (None if errors(document.diagnostics) else environment), document.diagnostics
 
 
+def selected_name(environ: Mapping[str, str] | None = None) -> str:
+    """What ``MLFLEET_ENV`` names, else dev."""
+    return (os.environ if environ is None else environ).get(VARIABLE) or DEFAULT
+
+
 def select_environment(folder: Path, environ: Mapping[str, str] | None = None) -> Environment:
     """The environment that ``MLFLEET_ENV`` names (default dev); ConfigError or ManifestError when it cannot be used."""
-    name = (os.environ if environ is None else environ).get(VARIABLE) or DEFAULT
+    name = selected_name(environ)
     for suffix in SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file() and path.parent == folder:

@@ -278,3 +278,10 @@ class Project(Section):
     def window(self) -> datetime.timedelta:
         """How far back a run without a data interval reaches."""
         return (self.schedule or Schedule()).window
+
+
+class Manifest(Project):
+    """A manifest file: a project, and what is different of it in each environment (`layers` makes one of them)."""
+
+    # Each is checked as part of what it makes of the manifest.
+    targets: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)

@@ -21,7 +21,8 @@ TARGETS = "targets"
 NAMED: dict[Path, str] = {("experiments",): "name", ("links",): "title"}
 SWITCHES: tuple[Path, ...] = (
     ("schedule",), ("training",), ("training", "polyaxon"), ("training", "kfp"), ("evaluation",), ("image",),
-    ("deploy",),
+    ("deploy",), *(("pools", task) for task in ("polyaxon", "kfp", "evaluate", "build_image", "verify_image", "release",
+                                                "deploy")),
 )  # fmt: skip
 # What a project is does not depend on the environment, and no default can say it for all.
 NOT_IN_TARGETS = ("apiVersion", "kind", "name", TARGETS)

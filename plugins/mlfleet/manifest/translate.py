@@ -53,7 +53,7 @@ def report(document: Document, error: ValidationError, model: type[BaseModel], p
             document.report("MF011", path, f"the key {path[-1]!r} is missing", _how_to_write(model, path), key=True)
         else:
             summary, fix = _explain(detail)
-            document.report("MF012", path, summary, fix)
+            document.report("MF012", path, summary, fix, key=detail["loc"][-1] == "[key]")
 
 
 def _explain(detail: ErrorDetails) -> tuple[str, str]:

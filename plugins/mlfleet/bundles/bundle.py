@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import shutil
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from mlfleet.bundles.history import History
 from mlfleet.bundles.layout import Layout, file_names, possible_names
 from mlfleet.bundles.survey import Entry, Surroundings, Survey, examine
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.manifest.environments import DEFAULT, VARIABLE
+from mlfleet.manifest.environments import selected_name
 from mlfleet.manifest.loading import Repository, find_manifest
 from mlfleet.manifest.models import is_project_name
 
@@ -79,7 +78,7 @@ class ManifestDagBundle(BaseDagBundle):
         self._project = dag_id if dag_id and is_project_name(dag_id) else None
         self._layout = Layout(self._folder())
         self._survey = Survey(self._source.path)
-        self._last: tuple[str | None, list[Entry], str] | None = None
+        self._last: tuple[str | None, list[Entry], dict[str, str]] | None = None
 
     @property
     def path(self) -> Path:
@@ -121,13 +120,13 @@ class ManifestDagBundle(BaseDagBundle):
         version = self._source_version()
         if version and self._last and self._last[0] == version and self.path.is_dir():
             return
-        entries, problem = self._survey.look()
-        if self._last == (version, entries, problem):
+        entries, problems = self._survey.look()
+        if self._last == (version, entries, problems):
             return
         refusals: dict[str, str] = {}
-        if problem:
+        if problems:
             in_force = self._layout.definitions()
-            refusals[_environment_file()] = f"{problem}\nin force: every project as it was"
+            refusals = {file: f"{problem}\nin force: every project as it was" for file, problem in problems.items()}
         else:
             in_force = {entry.definition.name: entry.definition for entry in entries if entry.definition}
             if broken := [entry for entry in entries if not entry.definition]:
@@ -137,7 +136,7 @@ class ManifestDagBundle(BaseDagBundle):
         written = self._layout.write(files, self._source.path, self._pinned, refusals)
         log.info("bundle %s: %d projects, %d refused, %d files written", self.name, len(in_force), len(refusals),
                  len(written))  # fmt: skip
-        self._last = version, entries, problem
+        self._last = version, entries, problems
         self._forget_workers(in_force)
 
     def _refuse(
@@ -164,7 +163,7 @@ class ManifestDagBundle(BaseDagBundle):
         names = possible_names(project, self._per_file)
         standing = self._layout.definition(project, names)
         # A version never changes, but a worker's environment may.
-        if self._pinned and standing and standing.environment == (os.environ.get(VARIABLE) or DEFAULT):
+        if self._pinned and standing and standing.environment == selected_name():
             definition = standing
         else:
             definition = self._find(project, standing)
@@ -269,7 +268,3 @@ _FLEET = "_fleet"
 
 def _around_dags_folder() -> Path:
     return Path(settings.DAGS_FOLDER).absolute().parent
-
-
-def _environment_file() -> str:
-    return f"include/environments/{os.environ.get(VARIABLE) or DEFAULT}.yaml"

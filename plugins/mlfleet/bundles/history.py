@@ -40,7 +40,7 @@ class History:
         Raises ConfigError when git cannot read the repository.
         """
         folder = f"include/pipelines/{name or Path(manifest).stem}"
-        paths = [self._inside(path) for path in (manifest, folder, "include/environments")]
+        paths = [self._inside(path) for path in (manifest, folder, "include/environments", "include/defaults.yaml")]
         for touched in self._git("log", f"--max-count={DEPTH}", "--format=%H", commit, "--", *paths).split():
             found = self._at(touched, manifest)
             if found is not None:

@@ -12,10 +12,10 @@ from mlfleet.bundles.definition import Definition, code_digest, fingerprint
 from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.factory.dags import build_dag
 from mlfleet.factory.facts import UNKNOWN_COMMIT
-from mlfleet.manifest.diagnostics import errors
-from mlfleet.manifest.document import parse
-from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment
-from mlfleet.manifest.loading import Loaded, Repository, load_manifest
+from mlfleet.manifest.diagnostics import Diagnostic, errors
+from mlfleet.manifest.document import Document, parse
+from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
+from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,21 @@ class Surroundings:
     repository: Repository
     environment: Environment
     all_environments: tuple[Environment, ...]
+    defaults: Document | None = None
 
     @classmethod
     def of(cls, repository: Repository) -> Surroundings:
-        """Reads include/environments; raises ConfigError or ManifestError when the selected one cannot be used."""
+        """Reads include/environments and the defaults of all manifests.
+
+        Raises ConfigError or ManifestError when the selected environment or the defaults cannot be used.
+        """
         chosen = select_environment(repository.environments)
         paths = sorted(path for path in repository.environments.glob("*") if path.suffix in SUFFIXES)
         found = (load_environment(path, repository.shown(path))[0] for path in paths)
-        return cls(repository, chosen, tuple(environment for environment in found if environment))
+        defaults = load_defaults(repository)
+        if defaults and errors(defaults.diagnostics):
+            raise ManifestError(errors(defaults.diagnostics))
+        return cls(repository, chosen, tuple(environment for environment in found if environment), defaults)
 
 
 @dataclass
@@ -57,27 +64,27 @@ class Survey:
     _surroundings: Surroundings | None = None
     _seen: dict[Path, tuple[int, Entry]] = field(default_factory=dict)
 
-    def look(self) -> tuple[list[Entry], str]:
-        """An entry per manifest in the order of their files, and what is wrong with the environment ("" if nothing).
+    def look(self) -> tuple[list[Entry], dict[str, str]]:
+        """An entry per manifest in the order of their files, and what is wrong around all of them, by file.
 
-        With a broken environment there are no entries: no manifest can be judged.
+        With a broken environment, or broken defaults, there are no entries: no manifest can be judged.
         """
         repository = Repository(self.root)
         paths = repository.manifests()
         if not paths:
             self._seen.clear()
-            return [], ""
+            return [], {}
         try:
             surroundings = self._look_around(repository)
         except (ConfigError, ManifestError) as error:
             self._surroundings = None
-            return [], str(error)
+            return [], {_file_of(error): str(error)}
         seen = {path: self._look_at(path, surroundings) for path in paths}
         self._seen = seen
-        return _without_twins([entry for _, entry in seen.values()], self.root), ""
+        return _without_twins([entry for _, entry in seen.values()], self.root), {}
 
     def _look_around(self, repository: Repository) -> Surroundings:
-        now = fingerprint(repository.environments)
+        now = fingerprint(repository.environments, repository.defaults, repository.defaults.with_suffix(".yml"))
         if self._surroundings is None or now != self._environments:
             self._seen.clear()
             self._surroundings = Surroundings.of(repository)
@@ -98,7 +105,9 @@ def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> E
     ``with_code``  the digest takes the project's code in, and its DAG is built once to see that it can be
     """
     repository = surroundings.repository
-    loaded = load_manifest(path, repository, surroundings.all_environments)
+    loaded = load_manifest(
+        path, repository, surroundings.all_environments, surroundings.defaults, surroundings.environment.name
+    )
     name = (loaded.document.data or {}).get("name")
     entry = Entry(loaded.document.file, name if isinstance(name, str) else None)
     if loaded.project is None:
@@ -112,6 +121,12 @@ def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> E
             loaded.document.report("MF020", (), f"no DAG could be built from this manifest: {_short(error)}")
             return replace(entry, problem=_told(loaded))
     return replace(entry, definition=definition)
+
+
+def _file_of(error: ConfigError | ManifestError) -> str:
+    """The file to mend; without one of its own it is that of the environment."""
+    files = (found.file for found in getattr(error, "diagnostics", ()) if isinstance(found, Diagnostic))
+    return next(files, f"include/environments/{selected_name()}.yaml")
 
 
 def _fingerprint(path: Path, name: str | None, repository: Repository) -> int:

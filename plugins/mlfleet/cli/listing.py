@@ -46,7 +46,10 @@ def _row(loaded: Loaded) -> dict[str, Any]:
 
 def _schedule(data: Any) -> str:
     cron, asset = at(data, "schedule", "cron"), at(data, "schedule", "asset")
-    return _text(cron) or (f"after {asset}" if isinstance(asset, str) else "by hand")
+    several = [name for name in (asset if isinstance(asset, list) else [asset]) if isinstance(name, str)]
+    joined = " or " if at(data, "schedule", "wait_for") == "any" else " and "
+    told = _text(cron) or (f"after {joined.join(several)}" if several else "by hand")
+    return f"paused ({told})" if at(data, "schedule", "paused") is True else told
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -59,6 +59,14 @@ def _complete_project(context: click.Context, parameter: click.Parameter, incomp
     return [name for name in names if name.startswith(incomplete)]
 
 
+def _complete_environment(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from mlfleet.cli.places import repository_of
+    from mlfleet.manifest.environments import environment_names
+
+    names = environment_names(repository_of(context.find_root().params.get("root"), ()).environments)
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def _complete_field(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     from mlfleet.cli.explain import all_fields
 
@@ -101,12 +109,14 @@ def validate(root: Path | None, paths: tuple[Path, ...], output: str, strict: bo
 @click.argument("project", shell_complete=_complete_project)
 @_output("yaml", "json")
 @click.option("--origins/--no-origins", default=True, show_default=True, help="Say where each value comes from.")
+@click.option("--environment", "-e", shell_complete=_complete_environment,
+              help="Whose targets are merged in (default: MLFLEET_ENV, else dev).")  # fmt: skip
 @click.pass_obj
-def render(root: Path | None, project: str, output: str, origins: bool) -> int:
-    """Show a manifest with all defaults filled in, and each value's origin: file and line, or default."""
+def render(root: Path | None, project: str, output: str, origins: bool, environment: str | None) -> int:
+    """Show a manifest as an environment has it, and each value's origin: file and line, target, or default."""
     from mlfleet.cli.render import run
 
-    return run(root, project, output, origins)
+    return run(root, project, output, origins, environment)
 
 
 @mlfleet.command()

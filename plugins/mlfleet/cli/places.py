@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from mlfleet.manifest.diagnostics import nearest
-from mlfleet.manifest.environments import SUFFIXES
+from mlfleet.manifest.diagnostics import nearest, suggestion
+from mlfleet.manifest.environments import SUFFIXES, environment_names
 from mlfleet.manifest.loading import Fleet, Loaded, Repository, check_against_rest, find_manifest, load_fleet
 
 
@@ -28,8 +28,8 @@ def repository_of(root: Path | None, paths: Sequence[Path]) -> Repository:
 def manifests_of(repository: Repository, paths: Sequence[Path]) -> list[Path]:
     """The manifests to look at for `paths`, each once, in the order given; all of the repository for none.
 
-    A file of a project's code stands for the manifest of that project, and one of an environment for all manifests:
-    a change of these can break them. Raises click.UsageError for a path that does not exist.
+    A file of a project's code stands for the manifest of that project, and one of an environment or the defaults for
+    all manifests: a change of these can break them. Raises click.UsageError for a path that does not exist.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -43,7 +43,7 @@ def manifests_of(repository: Repository, paths: Sequence[Path]) -> list[Path]:
 def _of_one(repository: Repository, path: Path) -> Iterator[Path]:
     full = path.resolve()
     code = repository.folder_of("x").parent.resolve()
-    if full == code or full.is_relative_to(repository.environments.resolve()):
+    if full in (code, repository.defaults.resolve()) or full.is_relative_to(repository.environments.resolve()):
         yield from repository.manifests()
     elif full.is_relative_to(code):
         manifest = find_manifest(repository, full.relative_to(code).parts[0])
@@ -55,15 +55,22 @@ def _of_one(repository: Repository, path: Path) -> Iterator[Path]:
         yield path
 
 
-def load_one(root: Path | None, project: str) -> tuple[Fleet, Loaded, Repository]:
-    """The manifest of a project by its name or by its path; raises click.UsageError when there is none."""
+def load_one(root: Path | None, project: str, environment: str | None = None) -> tuple[Fleet, Loaded, Repository]:
+    """The manifest of a project by its name or by its path, as an environment has it (default: the selected one).
+
+    Raises click.UsageError when there is no such manifest or environment.
+    """
     path = Path(project)
     named_by_path = path.suffix in SUFFIXES and path.is_file()
     repository = repository_of(root, [path] if named_by_path else ())
     found = path if named_by_path else find_manifest(repository, project)
     if found is None:
         raise click.UsageError(_unknown(repository, project))
-    fleet = load_fleet(repository, [found])
+    known = environment_names(repository.environments)
+    if environment and environment not in known:
+        hint = suggestion(environment, known) or f"{repository.shown(repository.environments)} has none"
+        raise click.UsageError(f"there is no environment {environment!r}; {hint}")
+    fleet = load_fleet(repository, [found], environment)
     check_against_rest(fleet, repository)
     return fleet, fleet.manifests[0], repository
 

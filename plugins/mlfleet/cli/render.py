@@ -14,9 +14,9 @@ from mlfleet.manifest.diagnostics import errors
 from mlfleet.manifest.rendering import ORIGIN, origins_of, plain, rendered, with_origins
 
 
-def run(root: Path | None, project: str, output: str, origins: bool) -> int:
-    """Prints the manifest on stdout and its findings on stderr; returns the exit code."""
-    fleet, loaded, _ = load_one(root, project)
+def run(root: Path | None, project: str, output: str, origins: bool, environment: str | None) -> int:
+    """Prints the manifest as an environment has it on stdout, and its findings on stderr; returns the exit code."""
+    fleet, loaded, _ = load_one(root, project, environment)
     found = fleet.all_diagnostics()
     print_findings(found, stderr=True)
     if loaded.project is None:

@@ -11,6 +11,7 @@ from airflow.sdk import DAG
 from mlfleet.factory.delivery import deliver
 from mlfleet.factory.facts import (
     documentation_of,
+    owner_links_of,
     released_asset,
     schedule_of,
     start_of,
@@ -29,10 +30,11 @@ def build_dag(plan: Plan) -> DAG:
         schedule=schedule_of(project),
         start_date=start_of(project),
         catchup=bool(project.schedule and project.schedule.catchup),
-        # One release at a time per project is a rule of the design; overlapping runs would only wait for each other.
-        max_active_runs=1,
+        # One release at a time per project is a rule of the design: more only where nothing is deployed (`checks`).
+        max_active_runs=project.schedule.max_active_runs if project.schedule else 1,
         default_args=_default_args(plan),
-        doc_md=documentation_of(project, plan.manifest),
+        doc_md=documentation_of(project, plan.environment, plan.manifest),
+        owner_links=owner_links_of(project),
         dag_display_name=project.title or project.name,
         tags=tags_of(project),
         # Loaders hand DAGs to Airflow themselves: one that is only being checked must not be picked up.
@@ -58,4 +60,5 @@ def _default_args(plan: Plan) -> dict[str, Any]:
         "retries": retries.count,
         "retry_delay": retries.delay,
     }
-    return dict(arguments)
+    pool = plan.project.pools.default if plan.project.pools else None
+    return {**arguments, **({"pool": pool} if pool else {})}

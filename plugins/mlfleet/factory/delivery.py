@@ -57,6 +57,7 @@ def _evaluate(plan: Plan, section: Evaluation, trained: dict[str, BaseOperator])
         task_id=EVALUATE,
         evaluations=[{"experiment": slug, "task_id": task.task_id, **bound} for slug, task in trained.items()],
         references=_references(plan),
+        **plan.common(EVALUATE),
     )
 
 
@@ -70,7 +71,8 @@ def _build(plan: Plan, section: Image, trained: dict[str, BaseOperator]) -> Buil
         build_args=ordered(section.args),
         models={slug: task.task_id for slug, task in trained.items()} if packages_models else {},
         models_dest=section.models.dest,
-        labels=_LABELS,
+        labels=_LABELS | {f"mlfleet.label.{name}": value for name, value in sorted(plan.project.labels.items())},
+        **plan.common(BUILD),
         references=_references(plan),
         container_registry_conn_id=plan.environment.connections.container_registry,
     )
@@ -83,6 +85,7 @@ def _verify(plan: Plan, section: Image) -> ImageSensor:
         repository=_repository(plan, section),
         tag=f"{{{{ {built}['tag'] }}}}",
         digest=f"{{{{ {built}['digest'] }}}}",
+        **plan.common(VERIFY),
         container_registry_conn_id=plan.environment.connections.container_registry,
     )
 
@@ -92,6 +95,7 @@ def _release(plan: Plan, deploy: Deploy | None) -> ReleaseOperator:
     return ReleaseOperator(
         task_id=RELEASE,
         build_task_id=BUILD,
+        **plan.common(RELEASE),
         evaluate_task_id=EVALUATE if plan.project.evaluation and plan.project.training else None,
         application=deploy.spinnaker.application if deploy else None,
         pipeline=deploy.spinnaker.pipeline if deploy else None,
@@ -111,6 +115,7 @@ def _deploy(plan: Plan, section: Deploy) -> SpinnakerDeployOperator:
         timeout=section.timeout,
         on_kill_policy=section.on_kill,
         on_not_started=section.on_not_started,
+        **plan.common(DEPLOY),
         references=_references(plan),
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pendulum
-from airflow.sdk import Asset, CronDataIntervalTimetable
+from airflow.sdk import Asset, AssetAny, CronDataIntervalTimetable
 from pendulum.tz.timezone import Timezone
 
 from mlfleet.manifest.environments import Environment
@@ -30,14 +30,15 @@ def released_asset(project: str) -> Asset:
     return Asset(f"x-mlfleet://{project}/released")
 
 
-def schedule_of(project: Project) -> CronDataIntervalTimetable | list[Asset] | None:
-    """The DAG's schedule: data intervals between cron ticks, another project's release, or only by hand."""
+def schedule_of(project: Project) -> CronDataIntervalTimetable | AssetAny | list[Asset] | None:
+    """The DAG's schedule: data intervals between cron ticks, other projects' releases, or only by hand."""
     schedule = project.schedule
-    if schedule is None:
+    if schedule is None or schedule.paused:
         return None
     if schedule.cron:
         return CronDataIntervalTimetable(schedule.cron, timezone=Timezone(schedule.timezone))
-    return [released_asset(schedule.asset)] if schedule.asset else None
+    assets = [released_asset(name) for name in sorted(schedule.awaited)]
+    return AssetAny(*assets) if schedule.wait_for == "any" and len(assets) > 1 else assets or None
 
 
 def start_of(project: Project) -> pendulum.DateTime | None:
@@ -49,18 +50,26 @@ def start_of(project: Project) -> pendulum.DateTime | None:
 
 
 def tags_of(project: Project) -> list[str]:
-    """``mlfleet``, the owners' names and the manifest's own tags."""
-    return sorted({"mlfleet", *(owner.github for owner in project.owners), *project.tags})
+    """``mlfleet``, the owners' names, the labels as ``name:value`` and the manifest's own tags."""
+    labels = (f"{name}:{value}" for name, value in project.labels.items())
+    return sorted({"mlfleet", *(owner.github for owner in project.owners), *labels, *project.tags})
 
 
-def documentation_of(project: Project, manifest: str) -> str:
+def owner_links_of(project: Project) -> dict[str, str]:
+    """Where a click on the owner of the DAG's tasks leads to."""
+    first = project.owners[0]
+    return {first.github: first.oncall or _github_page(first)}
+
+
+def documentation_of(project: Project, environment: Environment, manifest: str) -> str:
     """Markdown for the DAG's page; the manifest stands at its end, so that a changed one is a new DAG version."""
     lines = [f"# {project.title or project.name}", ""]
     if project.description:
         lines += [project.description, ""]
     lines += ["**Owners:** " + ", ".join(_owner(owner) for owner in project.owners), ""]
-    if project.links:
-        lines += [*(f"- [{link.title}]({link.url})" for link in project.links), ""]
+    links = [*((link.title, link.url) for link in project.links), *_pages(project, environment, manifest)]
+    if links:
+        lines += [*(f"- [{title}]({url})" for title, url in links), ""]
     lines += [f"Generated from `{manifest}`; defaults are filled in:", "", "```yaml", rendered(project).rstrip(), "```"]
     return "\n".join(lines)
 
@@ -104,9 +113,28 @@ def ordered(value: Any) -> Any:
     return value
 
 
+def _pages(project: Project, environment: Environment, manifest: str) -> Iterator[tuple[str, str]]:
+    """Title and address of the pages of the systems that the project uses, as far as the environment says them."""
+    pages, training = environment.pages, project.training
+    if pages.repository:
+        yield "Manifest", f"{pages.repository.rstrip('/')}/{manifest}"
+    if pages.polyaxon and training and training.polyaxon:
+        yield "Runs in Polyaxon", f"{pages.polyaxon.rstrip('/')}/{project.name}/runs"
+    if pages.kfp and training and training.kfp:
+        yield "Runs in Kubeflow Pipelines", f"{pages.kfp.rstrip('/')}/#/runs"
+    if pages.spinnaker and project.deploy:
+        application = project.deploy.spinnaker.application
+        yield "Deployments in Spinnaker", f"{pages.spinnaker.rstrip('/')}/#/applications/{application}/executions"
+
+
 def _owner(owner: Owner) -> str:
     handle = owner.github.removeprefix("@")
+    also = [text for text in (owner.name, owner.email, owner.slack) if text]
+    also += [f"[on call]({owner.oncall})"] if owner.oncall else []
+    return f"[@{handle}]({_github_page(owner)})" + (f" ({', '.join(also)})" if also else "")
+
+
+def _github_page(owner: Owner) -> str:
+    handle = owner.github.removeprefix("@")
     organisation, slash, team = handle.partition("/")
-    page = f"orgs/{organisation}/teams/{team}" if slash else handle
-    also = [text for text in (owner.email, owner.slack) if text]
-    return f"[@{handle}](https://github.com/{page})" + (f" ({', '.join(also)})" if also else "")
+    return f"https://github.com/{f'orgs/{organisation}/teams/{team}' if slash else handle}"

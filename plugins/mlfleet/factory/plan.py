@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mlfleet.factory.retries import FleetRetryPolicy
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.models import Project
+
+RETRIES = FleetRetryPolicy()
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,15 @@ class Plan:
     manifest: str
     commit: str
     root: Path | None = None
+
+    def common(self, task: str) -> dict[str, Any]:
+        """Arguments that every task has; ``task`` is its name as ``pools`` of the manifest knows it.
+
+        The policy is given to each task and not by default arguments: Airflow serializes those, and with them the
+        address of an object.
+        """
+        pool = getattr(self.project.pools, task, None)
+        return {"retry_policy": RETRIES, **({"pool": pool} if pool else {})}
 
     def file(self, name: str) -> str:
         """A file of the project, relative to the repository: serialized DAGs must not depend on where it lies."""

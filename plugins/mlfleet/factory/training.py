@@ -50,6 +50,7 @@ def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> 
         polyaxon_conn_id=plan.environment.connections.polyaxon,
         timeout=section.timeout,
         on_failed=section.on_failed,
+        **plan.common("polyaxon"),
     )
 
 
@@ -66,4 +67,5 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
         kfp_conn_id=plan.environment.connections.kfp,
         timeout=section.timeout,
         on_failed=section.on_failed,
+        **plan.common("kfp"),
     )

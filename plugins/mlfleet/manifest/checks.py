@@ -47,6 +47,7 @@ def check(document: Document, surroundings: Surroundings) -> None:
     _check_experiments(document)
     _check_schedule(document)
     _check_sections(document)
+    _check_pools(document)
     _check_texts(document, surroundings)
     if surroundings.folder is not None:
         _check_files(document, surroundings.root, surroundings.folder)
@@ -95,8 +96,29 @@ def _check_schedule(document: Document) -> None:
     if schedule.get("catchup") is True and schedule.get("cron") and not schedule.get("start_date"):
         document.report("MF011", ("schedule", "start_date"), "`catchup: true` needs a `start_date`",
                         "say from which day on the runs are made up for", key=True)  # fmt: skip
-    if schedule.get("asset") and schedule["asset"] == at(document.data, "name"):
-        document.report("MF012", ("schedule", "asset"), "a project cannot wait for its own release")
+    if schedule.get("catchup") is True and not schedule.get("cron"):
+        document.report(
+            "MF016", ("schedule", "catchup"), "`catchup` needs `cron`: no other run can be missed", key=True
+        )
+    _check_assets(document, schedule)
+    runs = schedule.get("max_active_runs")
+    if isinstance(runs, int) and runs > 1 and at(document.data, "deploy") is not None:
+        document.report("MF012", ("schedule", "max_active_runs"), "runs that deploy go one after the other",
+                        "leave it out, or leave `deploy` out")  # fmt: skip
+
+
+def _check_assets(document: Document, schedule: dict[str, Any]) -> None:
+    asset, own = schedule.get("asset"), at(document.data, "name")
+    several = asset if isinstance(asset, list) else [asset]
+    for index, name in enumerate(several):
+        path: Path = ("schedule", "asset", index) if isinstance(asset, list) else ("schedule", "asset")
+        if name and name == own:
+            document.report("MF012", path, "a project cannot wait for its own release")
+        elif name and name in several[:index]:
+            document.report("MF015", path, f"{name!r} is in the list already", "remove one of them")
+    if "wait_for" in schedule and len(several) < 2:
+        document.report("MF016", ("schedule", "wait_for"), "`wait_for` needs several projects in `asset`",
+                        "list them, or leave it out", key=True)  # fmt: skip
 
 
 def _check_sections(document: Document) -> None:
@@ -119,6 +141,24 @@ def _check_sections(document: Document) -> None:
         _check_bounds(document, evaluation)
     if at(data, "deploy") is not None and at(data, "image") is None:
         document.report("MF016", ("deploy",), "`deploy` needs `image`: there is nothing to deploy", key=True)
+
+
+def _check_pools(document: Document) -> None:
+    data = document.data
+    training = bool(at(data, "training", "polyaxon") or at(data, "training", "kfp"))
+    image = at(data, "image") is not None
+    there = {
+        "polyaxon": at(data, "training", "polyaxon") is not None,
+        "kfp": at(data, "training", "kfp") is not None,
+        "evaluate": at(data, "evaluation") is not None and training,
+        **dict.fromkeys(("build_image", "verify_image", "release"), image),
+        "deploy": at(data, "deploy") is not None,
+    }
+    pools = at(data, "pools")
+    for name in pools if isinstance(pools, dict) else ():
+        if not there.get(name, True):
+            document.report("MF016", ("pools", name), f"this project has no task {name!r}",
+                            "remove it", key=True)  # fmt: skip
 
 
 def _check_bounds(document: Document, evaluation: dict[str, Any]) -> None:

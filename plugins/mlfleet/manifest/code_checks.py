@@ -8,7 +8,7 @@ from typing import Any
 
 from mlfleet.manifest.code import Signature, Unreadable, pipeline_signature, polyaxon_signature
 from mlfleet.manifest.diagnostics import Severity, nearest, suggestion
-from mlfleet.manifest.document import Document, Path, at, dotted
+from mlfleet.manifest.document import Document, Path, at
 
 
 def check_code(document: Document, folder: FilePath) -> None:
@@ -82,7 +82,9 @@ def _places_of_params(document: Document, system: str) -> Iterator[tuple[Path, d
 
 def _to_read(document: Document, folder: FilePath, path: Path, name: Any) -> FilePath | None:
     """The file, if it is there and allowed; otherwise `checks` has reported it."""
-    refused = any(found.path == dotted(path) and found.severity is Severity.ERROR for found in document.diagnostics)
+    refused = any(
+        found.path == document.written(path) and found.severity is Severity.ERROR for found in document.diagnostics
+    )
     if refused or not isinstance(name, str) or not name or "${" in name:
         return None
     return folder / name

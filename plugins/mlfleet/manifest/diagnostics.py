@@ -33,6 +33,7 @@ MEANINGS = {
     "MF021": "a polyaxonfile or pipeline that cannot be what the manifest takes it for",
     "MF022": "a param that the polyaxonfile or the pipeline does not have",
     "MF023": "an input of the polyaxonfile or the pipeline that gets no value",
+    "MF024": "a target of no environment, or a key that cannot stand in a target or in include/defaults.yaml",
 }
 
 

@@ -45,11 +45,21 @@ _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Place:
-    """Where something starts (line and column from 1) and how many characters of that line it covers."""
+    """Where something starts (line and column from 1) and how many characters of that line it covers.
+
+    What was laid into a document from elsewhere (`layers`) has also:
+
+    ``source``  the document that the place is in
+    ``path``    what leads to it there, like ``targets.dev.schedule``
+    ``layer``   what that part of the document is, for people; empty when it needs no word
+    """
 
     line: int
     column: int
     width: int = 1
+    source: Document | None = field(default=None, repr=False, compare=False)
+    path: Path = ()
+    layer: str = ""
 
 
 @dataclass
@@ -68,26 +78,51 @@ class Document:
 
     def place_of(self, path: Path, key: bool = False) -> Place:
         """The value at `path` (or its key); the nearest thing around it when it is not in the file."""
+        return self._around(path, key)[0]
+
+    def written(self, path: Path) -> str:
+        """The dotted path at which the file has, or would have, what stands at `path` of the data."""
+        place, below = self._around(path, False)
+        return dotted((*place.path, *path[below:]) if place.source else path)
+
+    def _around(self, path: Path, key: bool) -> tuple[Place, int]:
+        """The place, and how many parts of the path lead to it."""
         while path:
             first, second = (self.keys, self.values) if key else (self.values, self.keys)
             found = first.get(path) or second.get(path)
             if found:
-                return found
+                return found, len(path)
             path, key = path[:-1], True
-        return Place(1, 1)
+        return Place(1, 1), 0
 
     def report(self, id: str, path: Path, summary: str, fix: str = "", *, key: bool = False,
                severity: Severity = Severity.ERROR) -> None:  # fmt: skip
         """Adds a finding about the value (or the key) at `path`."""
-        self.report_at(self.place_of(path, key), id, summary, fix, path=path, severity=severity)
+        self._add(self.place_of(path, key), id, summary, fix, self.written(path), severity)
 
     def report_at(self, place: Place, id: str, summary: str, fix: str = "", *, path: Path = (),
                   severity: Severity = Severity.ERROR) -> None:  # fmt: skip
         """Adds a finding about a place in the text."""
-        source = self._lines[place.line - 1] if 0 < place.line <= len(self._lines) else ""
+        self._add(place, id, summary, fix, dotted(path), severity)
+
+    def line(self, number: int) -> str:
+        """A line of the text, counted from 1; empty when there is none."""
+        return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
+
+    def _add(self, place: Place, id: str, summary: str, fix: str, path: str, severity: Severity) -> None:
+        home = place.source or self
         self.diagnostics.append(
             Diagnostic(
-                id, severity, dotted(path), self.file, place.line, place.column, summary, fix, source, place.width
+                id,
+                severity,
+                path,
+                home.file,
+                place.line,
+                place.column,
+                summary,
+                fix,
+                home.line(place.line),
+                place.width,
             )
         )
 

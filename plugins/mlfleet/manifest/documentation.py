@@ -43,6 +43,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             ([{"title": "Runbook", "url": "https://example.com/runbook"}],),
         ),
         "tags": Words("Tags of the DAG, beside `mlfleet` and the owners.", (["regression", "daily"],)),
+        "labels": Words(
+            "Names and values for sorting: tags `name:value` of the DAG, and labels `mlfleet.label.NAME` of the image.",
+            ({"team": "pricing", "cost-centre": "4711"},),
+        ),
         "annotations": Words("Free form for other tools; mlfleet does not read it.", ({"cost-centre": "4711"},)),
         "schedule": Words("When a run starts; without it only by hand.", ({"cron": "0 3 * * *"},)),
         "experiments": Words(
@@ -62,12 +66,23 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             ({"spinnaker": {"application": "prices", "pipeline": "deploy-model"}},),
         ),
         "retries": Words("How often a failed task is tried again.", ({"count": 2, "delay": "5m"},)),
+        "pools": Words(
+            "Airflow pools that tasks take their slots from. A pool must exist, or its tasks never start.",
+            ({"default": "ml", "build_image": "builds"},),
+        ),
+        "targets": Words(
+            "What is different in an environment (a file of include/environments): any keys of a manifest, merged by "
+            "key, `experiments` by name and `links` by title; other lists are replaced, `null` takes a section away.",
+            ({"dev": {"schedule": None}},),
+        ),
     },
     "Owner": {
         "github": Words(
             "A GitHub user, or a team with its organisation. In quotes, because of the @.",
             ("@acme/pricing", "@octocat"),
         ),
+        "name": Words("Name for people.", ("Pricing team",)),
+        "oncall": Words("The page that says who is on call.", ("https://example.com/oncall/pricing",)),
         "email": Words("An address that reads mail about the project.", ("pricing@example.com",)),
         "slack": Words("A channel or person in Slack.", ("#pricing",)),
     },
@@ -81,7 +96,13 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             "between two of these times.",
             ("0 3 * * *", "@daily"),
         ),
-        "asset": Words("Name of another project: its release starts a run of this one.", ("price-suggestion",)),
+        "asset": Words(
+            "Name of another project, or a list of several: their releases start a run of this one.",
+            ("price-suggestion", ["price-suggestion", "flight-delay"]),
+        ),
+        "wait_for": Words("Of several projects: a run after all have released again, or after any has.", ("any",)),
+        "max_active_runs": Words("How many runs may go on at once; more than one only without `deploy`.", (1,)),
+        "paused": Words("Takes `cron` and `asset` away as long as it is true; runs by hand work.", (True,)),
         "start_date": Words("The first day that the schedule counts from, at midnight in `timezone`.", ("2026-11-01",)),
         "timezone": Words("Name from the IANA time zone database, in which `cron` is read.", ("Asia/Tokyo", "UTC")),
         "catchup": Words("Whether runs since `start_date` that did not happen are made up for.", (False,)),
@@ -198,6 +219,16 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     "SpinnakerTarget": {
         "application": Words("Name of the Spinnaker application.", ("prices",)),
         "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+    },
+    "Pools": {
+        "default": Words("For all tasks that are not named.", ("ml",)),
+        "polyaxon": Words("For the Polyaxon task of each experiment.", ("gpu",)),
+        "kfp": Words("For the KFP task of each experiment.", ("gpu",)),
+        "evaluate": Words("For the task that compares metrics with the bound.", ("ml",)),
+        "build_image": Words("For the build of the image.", ("builds",)),
+        "verify_image": Words("For the task that waits for the image in the registry.", ("ml",)),
+        "release": Words("For the task that decides.", ("releases",)),
+        "deploy": Words("For the task that follows the deployment.", ("releases",)),
     },
     "Retries": {
         "count": Words("How often; 0 for never.", (1,)),

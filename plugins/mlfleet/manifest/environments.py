@@ -5,6 +5,7 @@
     name: dev
     connections: {polyaxon: polyaxon_default, kfp: kfp_default, ...}      # Airflow connection ids, all optional
     values: {data_root: "${process.MLFLEET_DATA_ROOT}", ...}              # read as ${env.data_root}
+    pages: {repository: "https://github.com/acme/fleet/blob/main", ...}   # for people, in the DAGs' documentation
 
 ``${process.NAME}`` is a variable of the Airflow process; it is read when a task runs, so a manifest can be checked
 where it is not set.
@@ -22,7 +23,7 @@ from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest import references
 from mlfleet.manifest.diagnostics import Diagnostic, errors, nearest
 from mlfleet.manifest.document import Document, parse
-from mlfleet.manifest.models import Section
+from mlfleet.manifest.models import Section, Url
 from mlfleet.manifest.translate import report
 from mlfleet.manifest.values import Text
 
@@ -40,12 +41,28 @@ class Connections(Section):
     container_registry: Text = "container_registry_default"
 
 
+class Pages(Section):
+    """Web pages that the documentation of each DAG links to; what belongs to the project is appended.
+
+    ``repository``  its files: ``/include/projects/<project>.yaml`` follows
+    ``polyaxon``    an owner's projects, ``https://polyaxon.example.com/ui/default``: ``/<project>/runs`` follows
+    ``kfp``         the UI: ``/#/runs`` follows
+    ``spinnaker``   the UI (Deck): ``/#/applications/<application>/executions`` follows
+    """
+
+    repository: Url | None = None
+    polyaxon: Url | None = None
+    kfp: Url | None = None
+    spinnaker: Url | None = None
+
+
 class Environment(Section):
     """One environment; ``values`` as written, with ``${process.NAME}`` unresolved."""
 
     name: Text
     connections: Connections = Connections()
     values: dict[str, JsonValue] = Field(default_factory=dict)
+    pages: Pages = Pages()
 
 
 def load_environment(path: Path, shown_as: str = "") -> tuple[Environment | None, list[Diagnostic]]:
@@ -69,9 +86,14 @@ def load_environment(path: Path, shown_as: str = "") -> tuple[Environment | None
     return (None if errors(document.diagnostics) else environment), document.diagnostics
 
 
+def selected_name(environ: Mapping[str, str] | None = None) -> str:
+    """What ``MLFLEET_ENV`` names, else dev."""
+    return (os.environ if environ is None else environ).get(VARIABLE) or DEFAULT
+
+
 def select_environment(folder: Path, environ: Mapping[str, str] | None = None) -> Environment:
     """The environment that ``MLFLEET_ENV`` names (default dev); ConfigError or ManifestError when it cannot be used."""
-    name = (os.environ if environ is None else environ).get(VARIABLE) or DEFAULT
+    name = selected_name(environ)
     for suffix in SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file() and path.parent == folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,8 +12,9 @@ from mlfleet.errors import ManifestError
 from mlfleet.manifest.checks import Surroundings, awaited_projects, check
 from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors, nearest
 from mlfleet.manifest.document import MAX_BYTES, Document, at, parse, place_at_end
-from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment
-from mlfleet.manifest.models import Project, is_project_name
+from mlfleet.manifest.environments import SUFFIXES, Environment, environment_names, load_environment, selected_name
+from mlfleet.manifest.layers import check_defaults, check_targets, environments_of, resolve
+from mlfleet.manifest.models import Manifest, Project, is_project_name
 from mlfleet.manifest.translate import report
 
 
@@ -32,6 +33,11 @@ class Repository:
     def environments(self) -> Path:
         """One file an environment."""
         return self.root / "include" / "environments"
+
+    @property
+    def defaults(self) -> Path:
+        """What all manifests have below them; need not be there."""
+        return self.root / "include" / "defaults.yaml"
 
     def folder_of(self, project: str) -> Path:
         """The code of a project; paths in its manifest are relative to this folder."""
@@ -65,7 +71,10 @@ class Repository:
 
 @dataclass
 class Loaded:
-    """What became of one manifest file: ``project`` is None when there are errors among the diagnostics."""
+    """What became of one manifest file: ``project`` is None when there are errors among the diagnostics.
+
+    ``document`` and ``project`` are as one environment has them; the findings are those of all environments.
+    """
 
     path: Path
     document: Document
@@ -73,8 +82,11 @@ class Loaded:
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
-        """All findings in the order of the file."""
-        return sorted(self.document.diagnostics, key=lambda found: (found.line, found.column, found.id))
+        """All findings in the order of the file, then those of the defaults below it."""
+        return sorted(
+            self.document.diagnostics,
+            key=lambda found: (found.file != self.document.file, found.line, found.column, found.id),
+        )
 
     def require(self) -> Project:
         """The project; raises ManifestError with every error when it cannot be used."""
@@ -89,47 +101,121 @@ class Loaded:
 
 @dataclass
 class Fleet:
-    """All manifests of a repository, and what is wrong with its environment files."""
+    """All manifests of a repository, and what is wrong with its environment files and its defaults."""
 
     manifests: list[Loaded]
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def all_diagnostics(self) -> list[Diagnostic]:
-        """Findings of environments first, then file by file."""
-        return [*self.diagnostics, *(found for loaded in self.manifests for found in loaded.diagnostics)]
+        """Findings of environments first, then file by file; what several manifests say of the defaults once."""
+        all_of_them = [*self.diagnostics, *(found for loaded in self.manifests for found in loaded.diagnostics)]
+        return list(dict.fromkeys(all_of_them))
 
 
-def load_manifest(path: Path, repository: Repository, environments: Sequence[Environment] = ()) -> Loaded:
-    """Reads and checks one manifest; never raises for what is wrong with it."""
+def load_manifest(
+    path: Path,
+    repository: Repository,
+    environments: Sequence[Environment] = (),
+    defaults: Document | None = None,
+    environment: str | None = None,
+) -> Loaded:
+    """Reads one manifest and checks it in every environment; never raises for what is wrong with it.
+
+    ``environments``  all that the repository has; none when they are not known
+    ``defaults``      what `load_defaults` gave
+    ``environment``   whose targets the result has; default: the selected one
+    """
     document = _read(path, repository)
-    loaded = Loaded(path, document)
     if document.data is None:
-        return loaded
+        return Loaded(path, document)
+    chosen = environment or selected_name()
+    check_targets(document, [known.name for known in environments])
+    loaded = _load_for(chosen, path, document, repository, environments, defaults)
+    if different := environments_of(document, defaults):
+        # An environment without a target has what is written, which no other one may have.
+        names = {known.name for known in environments} | different
+        for other in sorted(names - {chosen}):
+            further = _load_for(other, path, document, repository, environments, defaults)
+            found = loaded.document.diagnostics
+            found += [finding for finding in further.document.diagnostics if finding not in found]
+        if errors(loaded.document.diagnostics):
+            loaded.refuse()
+    return loaded
+
+
+def _load_for(
+    environment: str, path: Path, document: Document, repository: Repository, environments: Sequence[Environment],
+    defaults: Document | None,
+) -> Loaded:  # fmt: skip
+    """The manifest as one environment has it, with the findings of that."""
+    resolved = resolve(document, defaults, environment)
+    loaded = Loaded(path, resolved)
     project: Project | None = None
     try:
-        project = Project.model_validate(document.data)
+        project = Project.model_validate(resolved.data)
     except ValidationError as error:
-        report(document, error, Project)
-    name = document.data.get("name")
+        report(resolved, error, Manifest)
+    name = at(resolved.data, "name")
     # A wrong name is an error of its own; files are not looked for behind it.
     folder = repository.folder_of(str(name)) if is_project_name(name) else None
-    check(document, Surroundings(repository.root, folder, environments))
-    if not errors(document.diagnostics):
+    check(resolved, Surroundings(repository.root, folder, environments))
+    if defaults:
+        _name_the_manifest(resolved, defaults)
+    if not errors(resolved.diagnostics):
         loaded.project = project
     return loaded
 
 
-def load_fleet(repository: Repository, paths: Iterable[Path] | None = None) -> Fleet:
+def _name_the_manifest(resolved: Document, defaults: Document) -> None:
+    """Adds to findings in the defaults whose they are, unless they are wrong whoever has them."""
+    for_all = {(found.id, found.line, found.column) for found in defaults.diagnostics}
+    for index, found in enumerate(resolved.diagnostics):
+        if found.file == defaults.file and (found.id, found.line, found.column) not in for_all:
+            resolved.diagnostics[index] = replace(found, summary=f"{found.summary}, as {resolved.file} has it")
+
+
+def load_defaults(repository: Repository) -> Document | None:
+    """The organisation's defaults with what is wrong with them by themselves; None when there are none.
+
+    They are no whole manifest: what is missing is for the manifests to say.
+    """
+    path = repository.defaults
+    misnamed = path.with_suffix(".yml")
+    if not path.exists() and not misnamed.exists():
+        return None
+    document = _read(path if path.exists() else misnamed, repository)
+    if misnamed.exists():
+        document.report("MF024", (), f"defaults lie in {repository.shown(path)}, and only there",
+                        f"move it to {path.name}")  # fmt: skip
+    if document.data is None:
+        return document
+    names = environment_names(repository.environments)
+    check_defaults(document, names)
+    for environment in sorted(environments_of(document, None) | {selected_name()}):
+        resolved = resolve(document, None, environment)
+        try:
+            Project.model_validate(resolved.data)
+        except ValidationError as error:
+            report(resolved, error, Manifest, partial=True)
+        document.diagnostics += [found for found in resolved.diagnostics if found not in document.diagnostics]
+    return document
+
+
+def load_fleet(repository: Repository, paths: Iterable[Path] | None = None, environment: str | None = None) -> Fleet:
     """Reads the given manifests (default: all) of a repository and checks them against each other."""
     environments: list[Environment] = []
     diagnostics: list[Diagnostic] = []
     for path in (found for found in sorted(repository.environments.glob("*")) if found.suffix in SUFFIXES):
-        environment, findings = load_environment(path, repository.shown(path))
+        known, findings = load_environment(path, repository.shown(path))
         diagnostics += findings
-        if environment:
-            environments.append(environment)
+        if known:
+            environments.append(known)
+    defaults = load_defaults(repository)
+    if defaults:
+        diagnostics += defaults.diagnostics
     chosen = repository.manifests() if paths is None else list(paths)
-    fleet = Fleet([load_manifest(path, repository, environments) for path in chosen], diagnostics)
+    fleet = Fleet([load_manifest(path, repository, environments, defaults, environment) for path in chosen],
+                  diagnostics)  # fmt: skip
     _check_names(fleet.manifests)
     if paths is None:
         _check_awaited(fleet.manifests, {_name_of(loaded) for loaded in fleet.manifests})

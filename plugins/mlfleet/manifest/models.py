@@ -10,7 +10,17 @@ import datetime
 import re
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from mlfleet.manifest.values import (
@@ -68,6 +78,18 @@ def _check_link(url: str) -> str:
     return url
 
 
+def _check_label_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", name):
+        raise wrong(f"{name!r} is not the name of a label", "1 to 32 small letters, digits, `.`, `_` and `-`")
+    return name
+
+
+def _check_label_value(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value):
+        raise wrong(f"{value!r} is not the value of a label", "1 to 63 letters, digits, `.`, `_` and `-`")
+    return value
+
+
 def _shape(pattern: str) -> FieldInfo:
     """What the JSON Schema says of a text that a validator checks with better words."""
     return cast(FieldInfo, Field(json_schema_extra={"pattern": pattern}))
@@ -78,6 +100,16 @@ GitHubName = Annotated[str, AfterValidator(_check_github), _shape("^@?[A-Za-z0-9
 Repository = Annotated[str, AfterValidator(_check_repository)]
 PipelineFunction = Annotated[str, AfterValidator(_check_pipeline), _shape(r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")]
 Url = Annotated[str, AfterValidator(_check_link)]
+# A tag, an image label and what other tools make of it: the common part of what they take.
+LabelName = Annotated[str, AfterValidator(_check_label_name)]
+LabelValue = Annotated[
+    str, AfterValidator(_check_label_value), _shape("^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+]
+Assets = Annotated[
+    Annotated[ProjectName, Tag("one")]
+    | Annotated[list[ProjectName], Field(min_length=1, max_length=50), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
 # A path below include/pipelines/<project>/; `checks` looks whether it is there and stays inside.
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
@@ -92,8 +124,10 @@ class Owner(Section):
     """Somebody who answers for the project."""
 
     github: GitHubName
+    name: Text | None = None
     email: Text | None = None
     slack: Text | None = None
+    oncall: Url | None = None
 
 
 class Link(Section):
@@ -106,16 +140,25 @@ class Link(Section):
 class Schedule(Section):
     """When a run starts; without ``cron`` and ``asset`` only by hand.
 
-    ``asset`` is the name of another project: its release starts a run of this one.
+    ``asset`` names another project, or several: their releases start a run of this one.
+    ``paused`` takes cron and asset away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
     ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
     """
 
     cron: Cron | None = None
-    asset: ProjectName | None = None
+    asset: Assets | None = None
+    wait_for: Literal["all", "any"] = "all"
     start_date: Day = DEFAULT_START
     timezone: TimeZone = "UTC"
     catchup: bool = False
+    max_active_runs: int = Field(default=1, ge=1, le=16)
+    paused: bool = False
     window: Duration = datetime.timedelta(days=1)
+
+    @property
+    def awaited(self) -> list[str]:
+        """The projects whose releases are waited for."""
+        return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
 
 
 class Experiment(Section):
@@ -247,6 +290,19 @@ class Retries(Section):
     delay: Duration = datetime.timedelta(minutes=1)
 
 
+class Pools(Section):
+    """Airflow's pools that the tasks take their slots from: ``default`` for all, or by the name of a task."""
+
+    default: Text | None = None
+    polyaxon: Text | None = None
+    kfp: Text | None = None
+    evaluate: Text | None = None
+    build_image: Text | None = None
+    verify_image: Text | None = None
+    release: Text | None = None
+    deploy: Text | None = None
+
+
 class Project(Section):
     """One ML project: the whole manifest."""
 
@@ -258,6 +314,7 @@ class Project(Section):
     owners: list[Owner] = Field(min_length=1)
     links: list[Link] = Field(default_factory=list)
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(default_factory=list)
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=20)
     annotations: dict[str, JsonValue] = Field(default_factory=dict)
     schedule: Schedule | None = None
     experiments: list[Experiment] = Field(min_length=1)
@@ -266,6 +323,7 @@ class Project(Section):
     image: Image | None = None
     deploy: Deploy | None = None
     retries: Retries = Retries()
+    pools: Pools | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -278,3 +336,10 @@ class Project(Section):
     def window(self) -> datetime.timedelta:
         """How far back a run without a data interval reaches."""
         return (self.schedule or Schedule()).window
+
+
+class Manifest(Project):
+    """A manifest file: a project, and what is different of it in each environment (`layers` makes one of them)."""
+
+    # Each is checked as part of what it makes of the manifest.
+    targets: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)

@@ -28,8 +28,8 @@ _EXPECTED = {
 _SCALARS = ("int_type", "float_type", "bool_type")
 
 
-def report(document: Document, error: ValidationError, model: type[BaseModel]) -> None:
-    """Adds one finding per error to the document."""
+def report(document: Document, error: ValidationError, model: type[BaseModel], partial: bool = False) -> None:
+    """Adds one finding per error to the document; in a ``partial`` one nothing is missing."""
     explained = {found.path for found in document.diagnostics if found.severity is Severity.ERROR}
     details = [(_path_in(document, detail["loc"]), detail) for detail in error.errors(include_url=False)]
     # A key that is only misspelled is not missing as well.
@@ -39,7 +39,11 @@ def report(document: Document, error: ValidationError, model: type[BaseModel]) -
         if detail["type"] == "extra_forbidden"
     }
     for path, detail in details:
-        if path and (dotted(path) in explained or (detail["type"] == "missing" and dotted(path) in misspelled)):
+        if partial and detail["type"] == "missing":
+            continue
+        if path and (
+            document.written(path) in explained or (detail["type"] == "missing" and dotted(path) in misspelled)
+        ):
             continue
         kind = detail["type"]
         if kind == "extra_forbidden":
@@ -49,7 +53,7 @@ def report(document: Document, error: ValidationError, model: type[BaseModel]) -
             document.report("MF011", path, f"the key {path[-1]!r} is missing", _how_to_write(model, path), key=True)
         else:
             summary, fix = _explain(detail)
-            document.report("MF012", path, summary, fix)
+            document.report("MF012", path, summary, fix, key=detail["loc"][-1] == "[key]")
 
 
 def _explain(detail: ErrorDetails) -> tuple[str, str]:
@@ -115,7 +119,8 @@ def _how_to_write(model: type[BaseModel], path: Path) -> str:
     from mlfleet.manifest.documentation import DOCUMENTATION
 
     parent = _model_at(model, path[:-1])
-    words = DOCUMENTATION.get(parent.__name__, {}).get(str(path[-1])) if parent else None
+    names = [model.__name__ for model in parent.__mro__] if parent else []
+    words = next((found for name in names if (found := DOCUMENTATION.get(name, {}).get(str(path[-1])))), None)
     return f"write it like `{path[-1]}: {_as_yaml(words.examples[0])}`" if words and words.examples else ""
 
 

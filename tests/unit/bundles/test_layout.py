@@ -428,3 +428,46 @@ class TestWorker:
         repo.manifest("cards").unlink()
         bundle.refresh()
         assert not folder.exists()
+
+
+def test_a_change_of_the_defaults_is_one_of_the_projects_that_it_changes(repo: Repo, bundle: ManifestDagBundle) -> None:
+    defaults = repo.root / "include/defaults.yaml"
+    repo.write("cards", MINIMAL.replace("prices", "cards") + "schedule: {cron: '@daily'}\n")
+    repo.write("toys", MINIMAL.replace("prices", "toys") + "tags: [own]\n")
+    bundle.refresh()
+    before = files(bundle)
+    defaults.write_text("schedule: {timezone: Asia/Tokyo}\n")
+    bundle.refresh()
+    assert "cards.py" in changed(before, bundle)
+    assert "toys.py" not in changed(before, bundle)
+    assert bag_of(bundle.path / "cards.py", bundle.path).dags["cards"].timezone.name == "Asia/Tokyo"
+    before = files(bundle)
+    defaults.unlink()
+    bundle.refresh()
+    assert "cards.py" in changed(before, bundle)
+    assert "toys.py" not in changed(before, bundle)
+
+
+def test_broken_defaults_are_told_once_and_change_no_project(repo: Repo, bundle: ManifestDagBundle) -> None:
+    before = files(bundle)
+    (repo.root / "include/defaults.yaml").write_text("retires: {count: 2}\n")
+    bundle.refresh()
+    assert changed(before, bundle) == {"broken/defaults.py"}
+    error = error_of(bundle, "broken/defaults.py")
+    assert "include/defaults.yaml:1:1: error MF010" in error
+    assert "in force: every project as it was" in error
+
+
+def test_a_target_makes_the_dag_of_its_environment(
+    repo: Repo, bundle: ManifestDagBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repo.root / "include/environments/prod.yaml").write_text(
+        (repo.root / "include/environments/dev.yaml").read_text().replace("name: dev", "name: prod")
+    )
+    repo.write("toys", MINIMAL.replace("prices", "toys") + "targets: {dev: {tags: [small]}, prod: {tags: [live]}}\n")
+    bundle.refresh()
+    assert "small" in bag_of(bundle.path / "toys.py", bundle.path).dags["toys"].tags
+    monkeypatch.setenv("MLFLEET_ENV", "prod")
+    live = repo.bundle()
+    live.initialize()
+    assert "live" in bag_of(live.path / "toys.py", live.path).dags["toys"].tags

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from airflow.sdk import CronDataIntervalTimetable
+from airflow.sdk import AssetAny, CronDataIntervalTimetable
 from airflow.serialization.serialized_objects import DagSerialization
 
+from mlfleet.factory.retries import FleetRetryPolicy
 from mlfleet.manifest.document import parse
 from mlfleet.operators.run_values import RunValues
 from tests.unit.factory.conftest import ROOT, dag_of
@@ -88,6 +89,57 @@ def test_schedules() -> None:
     assert dag_of(MINIMAL + "schedule: {cron: '@daily', start_date: 2026-11-01, catchup: true}\n").catchup is True
 
 
+def test_several_assets_and_a_pause() -> None:
+    several = dag_of(MINIMAL + "schedule: {asset: [toys, cards]}\n").schedule
+    assert [asset.uri for asset in several] == ["x-mlfleet://cards/released", "x-mlfleet://toys/released"]
+    either = dag_of(MINIMAL + "schedule: {asset: [toys, cards], wait_for: any}\n").schedule
+    assert isinstance(either, AssetAny)
+    for text in ("schedule: {asset: toys, paused: true}\n", "schedule: {cron: '@daily', paused: true}\n"):
+        assert dag_of(MINIMAL + text).schedule is None
+    assert dag_of(MINIMAL + "schedule: {cron: '@daily', max_active_runs: 3}\n").max_active_runs == 3
+
+
+def test_owners_labels_and_pages() -> None:
+    dag = dag_of(
+        FULL.replace("email: pricing@example.com", "name: Pricing\n    oncall: https://oncall.example.com/p")
+        + "labels: {team: pricing, tier: gold}\n",
+        pages={
+            "repository": "https://github.com/acme/fleet/blob/main/",
+            "kfp": "https://kfp.example.com",
+            "polyaxon": "https://polyaxon.example.com/ui/default",
+            "spinnaker": "https://deck.example.com",
+        },
+    )
+    assert {"team:pricing", "tier:gold"} <= set(dag.tags)
+    assert dag.owner_links == {"@acme/pricing": "https://oncall.example.com/p"}
+    assert dag_of(MINIMAL).owner_links == {"@acme/pricing": "https://github.com/orgs/acme/teams/pricing"}
+    assert dag.get_task("build_image").labels["mlfleet.label.team"] == "pricing"
+    for part in (
+        "(Pricing, [on call](https://oncall.example.com/p))",
+        "[Manifest](https://github.com/acme/fleet/blob/main/include/projects/prices.yaml)",
+        "[Runs in Polyaxon](https://polyaxon.example.com/ui/default/prices/runs)",
+        "[Runs in Kubeflow Pipelines](https://kfp.example.com/#/runs)",
+        "[Deployments in Spinnaker](https://deck.example.com/#/applications/prices/executions)",
+    ):
+        assert part in (dag.doc_md or "")
+
+
+def test_pools() -> None:
+    dag = dag_of(FULL + "pools: {default: ml, kfp: gpu, deploy: releases}\n")
+    pools = {task.task_id: task.pool for task in dag.tasks}
+    assert (pools.pop("default.kfp"), pools.pop("trading-cards.kfp"), pools.pop("deploy")) == ("gpu", "gpu", "releases")
+    assert set(pools.values()) == {"ml"}
+    assert {task.pool for task in dag_of(FULL).tasks} == {"default_pool"}
+
+
+def test_every_task_has_the_retry_policy_and_it_is_no_part_of_the_version() -> None:
+    dag = dag_of(FULL)
+    assert {type(task.retry_policy) for task in dag.tasks} == {FleetRetryPolicy}
+    told = json.dumps(serialized(FULL))
+    assert "0x" not in told
+    assert told.count('"has_retry_policy": true') == len(dag.tasks)
+
+
 def test_a_release_wakes_the_projects_that_wait_for_it() -> None:
     producer, consumer = dag_of(FULL), dag_of(MINIMAL.replace("prices", "cards") + "schedule: {asset: prices}\n")
     outlets = {task.task_id: task.outlets for task in producer.tasks if task.outlets}
@@ -107,10 +159,10 @@ def test_references_stand_for_what_the_manifest_says(monkeypatch: pytest.MonkeyP
 
 
 def test_equal_manifests_give_equal_serialized_dags() -> None:
-    data = parse(FULL, "full.yaml").data
-    other_order = yaml.safe_dump(reversed_keys(data), sort_keys=False)
-    assert other_order != FULL
-    first = json.dumps(serialized(FULL), sort_keys=False)
+    text = FULL + "labels: {team: pricing, tier: gold}\npools: {default: ml, kfp: gpu}\n"
+    other_order = yaml.safe_dump(reversed_keys(parse(text, "full.yaml").data), sort_keys=False)
+    assert other_order != text
+    first = json.dumps(serialized(text), sort_keys=False)
     assert json.dumps(serialized(other_order), sort_keys=False) == first
 
 

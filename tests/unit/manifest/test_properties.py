@@ -119,8 +119,15 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     return text
 
 
+TARGETS = """\
+targets:
+  dev: {schedule: null, experiments: [{name: Trading Cards, params: {segment: few}}]}
+  prod: {training: {polyaxon: {matrix: {concurrency: 4}}}, tags: [live]}
+"""
+
+
 @careful
-@given(text=mutated(FULL))
+@given(text=st.one_of(mutated(FULL), mutated(FULL + TARGETS), mutated(MINIMAL + TARGETS)))
 def test_any_mutation_loads_or_is_explained(load: Callable[[str | bytes], Loaded], text: str) -> None:
     load(text)
 

@@ -12,5 +12,8 @@ COPY pyproject.toml README.md /tmp/mlfleet/
 COPY plugins /tmp/mlfleet/plugins
 RUN python -m pip install --no-cache-dir --no-deps /tmp/mlfleet && python -m compileall -q "$(python -c 'import mlfleet, os; print(os.path.dirname(mlfleet.__file__))')"
 
+# Hand-written DAGs, and one DAG for each manifest in include/projects. With `source` instead of `path` the manifests
+# come from git without a new image, and a run keeps the commit that it started with.
+ENV AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST='[{"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}}, {"name": "projects", "classpath": "mlfleet.bundles.ManifestDagBundle", "kwargs": {}}]'
 COPY --chown=airflow:0 dags ${AIRFLOW_HOME}/dags
 COPY --chown=airflow:0 include ${AIRFLOW_HOME}/include

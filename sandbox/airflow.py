@@ -54,7 +54,9 @@ def environment(settings: Settings, base_image: str) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": settings.url("airflow"),
         "AIRFLOW__API_AUTH__JWT_SECRET": "sandbox-only-secret-on-loopback-of-32-bytes-and-more-and-more-of-them",
         "AIRFLOW__API__SECRET_KEY": "sandbox-only-secret-on-loopback",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(_bundles(settings)),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         # A worker can need this long to notice that its deferred task has left; a job that is quicker than that comes
         # back under the eyes of LocalExecutor, which then takes the end of the first half for that of the second.
@@ -72,6 +74,16 @@ def environment(settings: Settings, base_image: str) -> dict[str, str]:
             for name, connection in connections.items()
         },
     }
+
+
+def _bundles(settings: Settings) -> list[dict[str, Any]]:
+    """Hand-written DAGs, and those of the deployment's manifests."""
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    manifests = "mlfleet.bundles.ManifestDagBundle"
+    return [
+        {"name": "dags-folder", "classpath": local, "kwargs": {}},
+        {"name": "projects", "classpath": manifests, "kwargs": {"path": str(settings.deployment)}},
+    ]
 
 
 def services(settings: Settings, variables: Mapping[str, str]) -> tuple[Service, ...]:

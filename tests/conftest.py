@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="mlfleet-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -20,6 +22,7 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(HOME / "dags"),
     AIRFLOW__CORE__PLUGINS_FOLDER=str(HOME / "plugins"),
+    AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH=str(HOME / "bundles"),
     AIRFLOW__CORE__UNIT_TEST_MODE="True",
     # No unit test needs a database; one that touches it fails at once instead of making a file somewhere.
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/no-such-folder/airflow.db",
@@ -34,3 +37,7 @@ if str(REPOSITORY / "plugins") not in sys.path:
 from tests.support.world import world  # noqa: E402 - Airflow's settings come first
 
 __all__ = ["world"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the outputs of tests/golden anew")

@@ -1,7 +1,7 @@
 """Every event of the table in docs/durability.md, with real processes: Airflow's programs, Polyaxon, the KFP stand-in.
 
-The cases are played at the same time on one Airflow by the fixture ``rows``; a test looks at its row. All of them are
-marked ``chaos_long`` and run with `make test-chaos` alone.
+The cases are played at the same time on one Airflow by the fixture ``rows``; a test looks at its row. The quick half of
+them is part of `make test`; the others are marked ``chaos_long`` and run with `make test-chaos` alone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import pytest
 from tests.support.chaos.playing import CASES, Play, Row, play_all
 
 PLAYS = [
-    pytest.param(
-        (case, system), id=f"{case.slug}-{system}", marks=pytest.mark.chaos_long,
-    )
+    pytest.param((case, system), id=f"{case.slug}-{system}", marks=() if case.quick else pytest.mark.chaos_long)
     for case in CASES
     for system in case.systems
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,44 @@ training:
     params: {data: "${env.data_root}/flights.csv", data_end: "${data.end}", history_days: 28}
 """
 
+# Trains until the file that its param names is there, and is judged afterwards.
+PATIENT = """\
+kind: Project
+name: patient
+owners: [{{github: "@acme/x"}}]
+experiments: [{{name: Default}}]
+training:
+  polyaxon:
+    polyaxonfile: polyaxonfile.yaml
+    files: [train.py, tracking.py]
+    params: {{gate: "{gate}"}}
+evaluation: {{metric: mae, direction: min, max: 5}}
+"""
+PATIENT_POLYAXONFILE = """\
+version: 1.1
+kind: component
+name: patient
+inputs: [{name: gate, type: str}]
+run:
+  kind: job
+  container:
+    image: python:3.12-slim
+    workingDir: /plx-context/artifacts
+    command: [python, train.py]
+    args: ["{{ gate }}"]
+"""
+PATIENT_TRAINING = """\
+import pathlib
+import sys
+import time
+
+import tracking
+
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.2)
+tracking.log_outputs(mae=3.0)
+"""
+
 
 @dataclass
 class World:
@@ -52,6 +90,11 @@ class World:
             lambda: f"{run_id} ended; {self.states(dag_id, run_id)}",
         )  # fmt: skip
         return str(self.airflow.run(dag_id, run_id)["state"])
+
+    @property
+    def deployment(self) -> Path:
+        """The repository that Airflow runs; tests change its manifests."""
+        return self.settings.deployment
 
     def states(self, dag_id: str, run_id: str) -> dict[str, str]:
         return {task["task_id"]: task["state"] for task in self.airflow.task_instances(dag_id, run_id)}
@@ -94,7 +137,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: Callable[[], st
 
 
 def deployment(folder: Path) -> Path:
-    """This repository's dags and include in a folder of their own, with one project more, and one that is broken."""
+    """This repository's dags and include in a folder of their own, with two projects more, and one that is broken."""
     shutil.copytree(REPOSITORY / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "include", folder / "include", symlinks=True)
     shutil.copytree(
@@ -102,6 +145,12 @@ def deployment(folder: Path) -> Path:
     )
     (folder / "include/projects/delay-follower.yaml").write_text(FOLLOWER)
     (folder / "include/projects/broken.yaml").write_text(BROKEN)
+    code = folder / "include/pipelines/patient"
+    code.mkdir()
+    (code / "polyaxonfile.yaml").write_text(PATIENT_POLYAXONFILE)
+    (code / "train.py").write_text(PATIENT_TRAINING)
+    (code / "tracking.py").symlink_to("../../components/polyaxon_tracking.py")
+    (folder / "include/projects/patient.yaml").write_text(PATIENT.format(gate=folder / "gate"))
     return folder
 
 

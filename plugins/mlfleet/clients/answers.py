@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,18 +24,25 @@ _TAGS = re.compile(r"(?s)<(script|style).*?</\1>|<[^>]*>")
 class Answer:
     """A successful answer.
 
-    ``data`` is the parsed JSON, None for an empty or non-JSON body; ``content`` the decoded bytes. ``url`` is redacted.
-    ``repeatable`` says whether the call may be sent again, which decides what a nonsensical answer means.
+    ``data`` is the parsed JSON, None for an empty or non-JSON body; ``content`` the decoded bytes. ``address`` is what
+    was asked, secrets included; ``redact`` takes them out. ``repeatable`` says whether the call may be sent again,
+    which decides what a nonsensical answer means.
     """
 
     system: str
     method: str
-    url: str
+    address: httpx.URL
     status: int
     headers: httpx.Headers
     content: bytes
+    redact: Callable[[str], str]
     data: Any = field(default=None)
     repeatable: bool = True
+
+    @property
+    def url(self) -> str:
+        """The address without secrets; made when it is asked for, because a poll's address has kilobytes of ids."""
+        return self.redact(str(self.address))
 
     def __repr__(self) -> str:
         return f"Answer({self.system} {self.method} {self.url}: {self.status}, {len(self.content)} bytes)"
@@ -117,6 +124,15 @@ def moment(value: object) -> datetime | None:
         return None
     aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     return aware if aware.timestamp() > 0 else None
+
+
+def moment_ms(value: object) -> datetime | None:
+    """Epoch milliseconds, as Spinnaker tells times, as an aware datetime; None when absent, zero or senseless."""
+    milliseconds = number(value)
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds > 0 else None
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return None
 
 
 def explain(body: str, content_type: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import json as jsonlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+import msgspec
 
 from mlfleet.errors import ConfigError
 
@@ -31,7 +32,10 @@ class Expect(enum.Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """One call, ready to be sent as often as needed; ``repr`` shows neither parameters nor body."""
+    """One call, ready to be sent as often as needed; ``repr`` shows neither parameters nor body.
+
+    ``decode`` reads the JSON of the answer; it raises ValueError for what it can't read, which is then read as a whole.
+    """
 
     method: str
     url: httpx.URL
@@ -41,6 +45,7 @@ class Call:
     content: bytes | None = field(default=None, repr=False)
     files: Mapping[str, tuple[str, bytes, str]] | None = field(default=None, repr=False)
     max_bytes: int = MAX_BYTES
+    decode: Callable[[bytes], Any] = msgspec.json.decode
 
 
 def segment(value: str) -> str:
@@ -81,13 +86,21 @@ def is_json(response: httpx.Response) -> bool:
     return kind == "application/json" or kind.endswith("+json")
 
 
-def parse_json(expect: Expect, response: httpx.Response, content: bytes) -> tuple[Any, str]:
+def parse_json(call: Call, response: httpx.Response, content: bytes) -> tuple[Any, str]:
     """(value, "") or (None, what is wrong)."""
     if not content.strip():
-        return (None, "") if expect is Expect.JSON_OR_NOTHING else (None, "an empty body where JSON is expected")
+        return (None, "") if call.expect is Expect.JSON_OR_NOTHING else (None, "an empty body where JSON is expected")
     if not is_json(response):
         kind = response.headers.get("content-type") or "no Content-Type"
         return None, f"{kind} where JSON is expected; is there a login page or a proxy in between?"
+    try:
+        return call.decode(content), ""
+    except (ValueError, RecursionError):
+        return _lenient(content)
+
+
+def _lenient(content: bytes) -> tuple[Any, str]:
+    """What Python's own reader makes of it: servers written in Python say NaN, which is no JSON, for a lost metric."""
     try:
         return jsonlib.loads(content), ""
     except (ValueError, RecursionError):

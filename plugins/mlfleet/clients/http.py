@@ -28,6 +28,7 @@ from typing import Any, Self
 from urllib.parse import urlencode, urljoin
 
 import httpx
+import msgspec
 
 from mlfleet.clients.answers import Answer, explain
 from mlfleet.clients.auth import Credentials, Tls, ssl_context
@@ -138,20 +139,22 @@ class HttpClient:
         expect: Expect = Expect.JSON,
         repeatable: bool | None = None,
         max_bytes: int = MAX_BYTES,
+        decode: Callable[[bytes], Any] = msgspec.json.decode,
     ) -> Answer:
         """Send one API call and return its successful answer.
 
         ``path`` is appended to the base address (segments already quoted) or is an absolute address, which gets the
         credentials only when it has the origin of the base address. ``params`` of value None are left out. ``files``
         maps a form field to (file name, bytes, content type). ``repeatable`` defaults to the method's own nature: POST
-        and PATCH are not. Raises the errors of the table in this module's docstring.
+        and PATCH are not. ``decode``: see `Call`. Raises the errors of the table in this module's docstring.
         """
         url = self.resolve(path, params)
         sent = {**self._headers, **(self.credentials.headers if self._same_origin(url) else {}), **(headers or {})}
         if json is not None:
             content, sent["Content-Type"] = jsonlib.dumps(json).encode(), "application/json"
         may_repeat = method in _REPEATABLE_METHODS if repeatable is None else repeatable
-        return await self._send_within_budget(Call(method, url, may_repeat, expect, sent, content, files, max_bytes))
+        call = Call(method, url, may_repeat, expect, sent, content, files, max_bytes, decode)
+        return await self._send_within_budget(call)
 
     async def download(self, path: str, *, headers: Mapping[str, str] | None = None, max_bytes: int) -> Answer:
         """GET a file as bytes, following at most five redirects.
@@ -290,21 +293,15 @@ class HttpClient:
         data: Any = None
         fault = ""
         if call.expect in {Expect.JSON, Expect.JSON_OR_NOTHING} and call.method != "HEAD":
-            data, fault = parse_json(call.expect, response, content)
+            data, fault = parse_json(call, response, content)
         elif call.expect is Expect.TEXT and "html" in response.headers.get("content-type", ""):
             fault = "an HTML page where text is expected; is there a login page in between?"
         if fault:
             raise self._not_now(call, fault, response, content, UnexpectedAnswer)
         return Answer(
-            self.system,
-            call.method,
-            self.redact(str(call.url)),
-            response.status_code,
-            response.headers,
-            content,
-            data,
+            self.system, call.method, call.url, response.status_code, response.headers, content, self.redact, data,
             call.repeatable,
-        )
+        )  # fmt: skip
 
     def _redirected(self, call: Call, response: httpx.Response) -> RemoteError:
         target = urljoin(str(call.url), response.headers.get("location", ""))

@@ -29,6 +29,7 @@ from mlfleet.clients.kfp_models import (
     PipelineVersion,
     Predicate,
     RunPage,
+    decode_poll,
     read_pipeline,
     read_run,
     read_version,
@@ -218,11 +219,12 @@ class KFPClient(SystemClient):
         sort_by: str = "created_at desc",
         page_size: int = _PAGE,
         page_token: str = "",
+        **how: Any,
     ) -> RunPage:
-        """One page of runs that satisfy ``predicates``."""
+        """One page of runs that satisfy ``predicates``; ``how`` goes to `HttpClient.request`."""
         scope = {"experiment_id": experiment_id, "namespace": None if experiment_id else self.namespace}
         params = {**_page(sort_by, page_token, predicates, page_size), **scope}
-        answer = await self.http.request("GET", f"{API}/runs", params=params)
+        answer = await self.http.request("GET", f"{API}/runs", params=params, **how)
         token = optional_text(answer.object().get("next_page_token")) or ""
         return RunPage(tuple(read_run(answer, row) for row in answer.objects("runs")), token)
 
@@ -232,20 +234,20 @@ class KFPClient(SystemClient):
         return [run for run in runs if run.display_name == display_name]
 
     async def runs_by_id(self, run_ids: Iterable[str]) -> dict[str, KFPRun]:
-        """Many runs in few requests; the ones that do not exist are left out."""
+        """How many runs are, in few requests, without their details; the ones that do not exist are left out."""
         wanted = list(dict.fromkeys(run_ids))
         found: dict[str, KFPRun] = {}
         for start in range(0, len(wanted), _CHUNK):
             predicate = Predicate("run_id", wanted[start : start + _CHUNK], "IN")
-            found.update({run.run_id: run for run in await self._all([predicate])})
+            found.update({run.run_id: run for run in await self._all([predicate], decode=decode_poll)})
         return found
 
-    async def _all(self, predicates: Sequence[Predicate], experiment_id: str | None = None) -> list[KFPRun]:
+    async def _all(self, predicates: Sequence[Predicate], experiment_id: str | None = None, **how: Any) -> list[KFPRun]:
         found: list[KFPRun] = []
         token = ""
         while True:
             page = await self.list_runs(
-                predicates, experiment_id=experiment_id, sort_by="created_at asc", page_token=token
+                predicates, experiment_id=experiment_id, sort_by="created_at asc", page_token=token, **how
             )
             found += page.runs
             token = page.next_page_token

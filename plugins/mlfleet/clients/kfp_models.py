@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from mlfleet.clients.answers import Answer, mapping, moment, optional_text
 
@@ -80,7 +83,12 @@ class KFPRun:
     created_at: datetime | None = None
     finished_at: datetime | None = None
     error: str = ""
-    tasks: tuple[KFPTask, ...] = ()
+    task_details: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+
+    @functools.cached_property
+    def tasks(self) -> tuple[KFPTask, ...]:
+        """The run's tasks; read when asked for, because a poll of thousands of runs does not."""
+        return tuple(_task(row) for row in self.task_details if isinstance(row, Mapping))
 
     @property
     def is_final(self) -> bool:
@@ -151,7 +159,7 @@ def read_run(answer: Answer, row: Mapping[str, Any]) -> KFPRun:
         raise answer.wrong("a run without a run_id")
     reference = mapping(row.get("pipeline_version_reference"))
     runtime = mapping(row.get("runtime_config"))
-    tasks = mapping(row.get("run_details")).get("task_details") or ()
+    details = mapping(row.get("run_details")).get("task_details")
     return KFPRun(
         run_id=run_id,
         display_name=str(row.get("display_name") or ""),
@@ -165,8 +173,33 @@ def read_run(answer: Answer, row: Mapping[str, Any]) -> KFPRun:
         created_at=moment(row.get("created_at")),
         finished_at=moment(row.get("finished_at")),
         error=_error_text(row.get("error")),
-        tasks=tuple(_task(task) for task in tasks if isinstance(task, Mapping)),
+        task_details=details if isinstance(details, list) else (),
     )
+
+
+class _PolledRun(msgspec.Struct):
+    """What a poll needs of a run; a list gives each whole, with its pipeline's spec."""
+
+    run_id: Any = None
+    display_name: Any = None
+    state: Any = None
+    created_at: Any = None
+    finished_at: Any = None
+    error: Any = None
+
+
+class _Poll(msgspec.Struct):
+    runs: list[_PolledRun] | None = None
+    next_page_token: Any = None
+
+
+_POLL = msgspec.json.Decoder(_Poll)
+
+
+def decode_poll(content: bytes) -> dict[str, Any]:
+    """A list of runs without what a poll does not need, which costs a fifth of reading all. Raises ValueError."""
+    poll = _POLL.decode(content)
+    return {"runs": [msgspec.structs.asdict(run) for run in poll.runs or ()], "next_page_token": poll.next_page_token}
 
 
 def _task(row: Mapping[str, Any]) -> KFPTask:

@@ -1,19 +1,15 @@
-"""From a project to its DAG, and from all manifests of a repository to all DAGs that can be built."""
+"""From a project to its DAG."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG
 
-from mlfleet.errors import ManifestError, MlfleetError
 from mlfleet.factory.delivery import deliver
 from mlfleet.factory.facts import (
-    commit_of,
     documentation_of,
     released_asset,
     schedule_of,
@@ -22,22 +18,7 @@ from mlfleet.factory.facts import (
 )
 from mlfleet.factory.plan import Plan
 from mlfleet.factory.training import train
-from mlfleet.manifest.diagnostics import Diagnostic, errors
-from mlfleet.manifest.environments import select_environment
-from mlfleet.manifest.loading import Loaded, Repository, find_manifest, load_fleet
-
-
-@dataclass
-class Assembly:
-    """What can be built from a repository: DAGs by id, and the errors of the manifests that gave none."""
-
-    dags: dict[str, DAG] = field(default_factory=dict)
-    problems: list[Diagnostic] = field(default_factory=list)
-
-    def require_all(self) -> None:
-        """Raises ManifestError with all problems, if there are any."""
-        if self.problems:
-            raise ManifestError(self.problems)
+from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
 
 
 def build_dag(plan: Plan) -> DAG:
@@ -63,42 +44,11 @@ def build_dag(plan: Plan) -> DAG:
         last = deliver(plan, ends)
     if last is not None and project.image:
         last.outlets.append(released_asset(project.name))
+    if plan.root is not None:
+        # Not a field of Airflow's: never serialized, so that equal plans on two machines give equal DAGs.
+        setattr(dag, REPOSITORY_ATTRIBUTE, str(plan.root))
     dag.validate()  # type: ignore[no-untyped-call]
     return dag
-
-
-def assemble(root: Path) -> Assembly:
-    """Builds every project of the repository at `root`; what is wrong with one does not touch another.
-
-    Raises ConfigError or ManifestError when the environment itself (``MLFLEET_ENV``) cannot be used.
-    """
-    repository = Repository(root)
-    environment = select_environment(repository.environments)
-    assembly = Assembly()
-    for loaded in load_fleet(repository).manifests:
-        assembly.problems += errors(loaded.diagnostics)
-        if loaded.project is None:
-            continue
-        plan = Plan(loaded.project, environment, loaded.document.file, commit_of(root))
-        try:
-            assembly.dags[loaded.project.name] = build_dag(plan)
-        except Exception as error:  # a fault of the factory must stay with the one project that shows it
-            assembly.problems.append(_fault(loaded, error))
-    return assembly
-
-
-def assemble_one(root: Path, dag_id: str) -> DAG | None:
-    """The DAG called `dag_id` alone, which is all that a worker needs; None when no manifest has that name.
-
-    Raises ManifestError or ConfigError when it cannot be built.
-    """
-    repository = Repository(root)
-    path = find_manifest(repository, dag_id)
-    if path is None:
-        return None
-    environment = select_environment(repository.environments)
-    loaded = load_fleet(repository, [path]).manifests[0]
-    return build_dag(Plan(loaded.require(), environment, loaded.document.file, commit_of(root)))
 
 
 def _default_args(plan: Plan) -> dict[str, Any]:
@@ -109,9 +59,3 @@ def _default_args(plan: Plan) -> dict[str, Any]:
         "retry_delay": retries.delay,
     }
     return dict(arguments)
-
-
-def _fault(loaded: Loaded, error: Exception) -> Diagnostic:
-    said = str(error) if isinstance(error, MlfleetError) else f"{type(error).__name__}: {error}"
-    loaded.document.report("MF020", (), f"no DAG could be built from this manifest: {said}")
-    return loaded.document.diagnostics[-1]

@@ -22,8 +22,12 @@ UNKNOWN_COMMIT = "unknown"
 
 
 def released_asset(project: str) -> Asset:
-    """The asset whose event says that a project has a new release; other projects can be scheduled by it."""
-    return Asset(f"mlfleet://{project}/released")
+    """The asset whose event says that a project has a new release; other projects can be scheduled by it.
+
+    Airflow looks for a normalizer of any scheme that does not begin with ``x-``, and for that imports the google
+    provider: seconds in every worker that builds a DAG (airflow/sdk/definitions/asset).
+    """
+    return Asset(f"x-mlfleet://{project}/released")
 
 
 def schedule_of(project: Project) -> CronDataIntervalTimetable | list[Asset] | None:

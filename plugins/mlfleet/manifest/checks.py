@@ -12,9 +12,11 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from mlfleet.manifest import references
+from mlfleet.manifest.code_checks import check_code
 from mlfleet.manifest.diagnostics import suggestion
-from mlfleet.manifest.document import Document, Path, dotted
+from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.models import is_project_name
 from mlfleet.manifest.values import slug_of
 
 # Ids of the tasks after training, which no task group of an experiment may take.
@@ -48,16 +50,17 @@ def check(document: Document, surroundings: Surroundings) -> None:
     _check_texts(document, surroundings)
     if surroundings.folder is not None:
         _check_files(document, surroundings.root, surroundings.folder)
+        check_code(document, surroundings.folder)
 
 
-def at(data: Any, *path: str | int) -> Any:
-    """The value at a path of plain data, None where the path leads nowhere."""
-    for part in path:
-        inside = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
-        if not inside:
-            return None
-        data = data[part]
-    return data
+def awaited_projects(document: Document) -> Iterator[tuple[Path, str]]:
+    """The projects whose release starts a run of this one, and where the manifest says so."""
+    asset = at(document.data, "schedule", "asset")
+    if is_project_name(asset) and asset != at(document.data, "name"):
+        yield ("schedule", "asset"), asset
+    for index, item in enumerate(asset if isinstance(asset, list) else ()):
+        if is_project_name(item):
+            yield ("schedule", "asset", index), item
 
 
 def _experiments(document: Document) -> Iterator[tuple[int, dict[str, Any]]]:

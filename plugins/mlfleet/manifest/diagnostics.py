@@ -1,34 +1,39 @@
-"""What mlfleet says about a manifest: one object for the terminal, Airflow's import errors and the tests.
-
-The ids never change their meaning:
-
-======  ==============================================================
-MF001   the file cannot be read (missing, not UTF-8, over 256 KiB)
-MF002   the text is not YAML
-MF003   several documents, an empty one, or something else than a mapping
-MF004   a key that appears twice
-MF005   a value that YAML 1.1 and 1.2 read differently, or that JSON cannot hold
-MF006   anchors, aliases or nesting without a sensible bound; tags; merge keys
-MF007   curly quotes (warning: a matching pair is stripped)
-MF010   unknown key
-MF011   missing key
-MF012   a value of the wrong type or form
-MF013   Jinja in a manifest
-MF014   a ``${...}`` reference that does not exist or has no value there
-MF015   two things with one name
-MF016   a section that needs another section
-MF017   a file that does not exist
-MF018   a path that leaves the repository, or its place in it
-MF020   the factory could not build the DAG (a fault of mlfleet)
-======  ==============================================================
-"""
+"""What mlfleet says about a manifest: one object for the terminal, Airflow's import errors and the tests."""
 
 from __future__ import annotations
 
 import difflib
 import enum
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# C0 without the tab, DEL and C1; and what turns the direction of the text around.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# The ids never change their meaning.
+MEANINGS = {
+    "MF001": "the file cannot be read (missing, not UTF-8, over 256 KiB)",
+    "MF002": "the text is not YAML",
+    "MF003": "several documents, an empty one, or something else than a mapping",
+    "MF004": "a key that appears twice",
+    "MF005": "a value that YAML 1.1 and 1.2 read differently, or that JSON cannot hold",
+    "MF006": "anchors, aliases or nesting without a sensible bound; tags; merge keys",
+    "MF007": "curly quotes (warning: a matching pair is stripped)",
+    "MF010": "unknown key",
+    "MF011": "missing key",
+    "MF012": "a value of the wrong type or form",
+    "MF013": "Jinja in a manifest",
+    "MF014": "a ``${...}`` reference that does not exist or has no value there",
+    "MF015": "two things with one name",
+    "MF016": "a section that needs another section",
+    "MF017": "a file that does not exist",
+    "MF018": "a path that leaves the repository, or its place in it",
+    "MF019": "a project that another one waits for and nobody has (warning)",
+    "MF020": "the factory could not build the DAG (a fault of mlfleet)",
+    "MF021": "a polyaxonfile or pipeline that cannot be what the manifest takes it for",
+    "MF022": "a param that the polyaxonfile or the pipeline does not have",
+    "MF023": "an input of the polyaxonfile or the pipeline that gets no value",
+}
 
 
 class Severity(enum.StrEnum):
@@ -60,16 +65,25 @@ class Diagnostic:
 
     def __str__(self) -> str:
         place = f" (at {self.path})" if self.path else ""
-        lines = [f"{self.file}:{self.line}:{self.column}: {self.severity.value} {self.id}: {self.summary}{place}"]
+        head = f"{self.severity.value} {self.id}: {self.summary}{place}"
+        lines = [visible(f"{self.file}:{self.line}:{self.column}: {head}")]
         if self.source:
             number = str(self.line)
             # A tab in the source stays a tab before the caret, so that both lines are shifted alike.
             indent = "".join("\t" if character == "\t" else " " for character in self.source[: self.column - 1])
             room = max(1, len(self.source) - self.column + 1)
-            lines += [f"  {number} | {self.source}", f"  {' ' * len(number)} | {indent}{'^' * min(self.width, room)}"]
+            lines += [
+                f"  {number} | {visible(self.source)}",
+                f"  {' ' * len(number)} | {indent}{'^' * min(self.width, room)}",
+            ]
         if self.fix:
-            lines.append(f"  fix: {self.fix}")
+            lines.append(f"  fix: {visible(self.fix)}")
         return "\n".join(lines)
+
+
+def visible(text: str) -> str:
+    """Control characters as one sign each: a manifest must not be able to write to somebody's terminal with them."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:

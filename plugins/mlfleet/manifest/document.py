@@ -35,6 +35,14 @@ _AMBIGUOUS = re.compile(
 )
 
 
+# What the parser notices at its end, far from where it is to be mended: where it began, in better words.
+_AT_THE_BEGINNING = (
+    ("unexpected end of stream", "a quote that is never closed"),
+    ("find expected ':'", "a key without its colon"),
+)
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+
 @dataclass(frozen=True)
 class Place:
     """Where something starts (line and column from 1) and how many characters of that line it covers."""
@@ -56,7 +64,7 @@ class Document:
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._lines = self.text.splitlines()
+        self._lines = lines_of(self.text)
 
     def place_of(self, path: Path, key: bool = False) -> Place:
         """The value at `path` (or its key); the nearest thing around it when it is not in the file."""
@@ -92,11 +100,32 @@ def dotted(path: Path) -> str:
     return text
 
 
+def at(data: Any, *path: str | int) -> Any:
+    """The value at a path of plain data, None where the path leads nowhere."""
+    for part in path:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
+        if not inside:
+            return None
+        data = data[part]
+    return data
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines as libyaml counts them: `str.splitlines` would also break at form feeds and separators of files."""
+    return _LINE_BREAK.split(text)
+
+
+def place_at_end(before: str) -> Place:
+    """The place of what follows the text `before`."""
+    lines = lines_of(before)
+    return Place(len(lines), len(lines[-1]) + 1)
+
+
 def parse(text: str, file: str) -> Document:
     """Reads one YAML document; never raises for bad text, all findings are in the result."""
     document = Document(file, text.removeprefix("\N{BYTE ORDER MARK}"))
     try:
-        if _too_deep(document.text):
+        if too_deep(document.text):
             document.report("MF006", (), f"more than {MAX_DEPTH} levels of nesting", "write it flatter")
             return document
         root = yaml.compose(document.text, Loader=yaml.CBaseLoader)
@@ -112,9 +141,9 @@ def parse(text: str, file: str) -> Document:
     return document
 
 
-def _too_deep(text: str) -> bool:
+def too_deep(text: str) -> bool:
     """Whether nesting goes beyond the bound; looked at first because the C composer recurses without one."""
-    longest = max(map(len, text.splitlines()), default=0)
+    longest = max(map(len, lines_of(text)), default=0)
     if 2 * longest + text.count("[") + text.count("{") <= _SAFE_SHAPE:
         return False
     depth = 0
@@ -136,25 +165,54 @@ def _report_syntax(document: Document, error: Exception) -> None:
     if "undefined alias" in problem:
         document.report_at(place, "MF006", "an alias (`*name`) without an anchor (`&name`) before it")
         return
-    lines = document.text.splitlines()
-    line = lines[place.line - 1] if place.line <= len(lines) else ""
+    context = getattr(error, "context_mark", None)
+    for sign, better in _AT_THE_BEGINNING:
+        if sign in problem and context:
+            place, problem = Place(context.line + 1, context.column + 1), better
+    lines = lines_of(document.text)
+    place = _before_the_end(place, lines)
+    line = lines[place.line - 1]
     character = line[place.column - 1 : place.column]
-    fix = "check indentation, colons and quotes on this line and the one before"
+    if character == "\t" and "cannot start any token" in problem:
+        problem = "a tab where only spaces may be"
+    inside = str(getattr(error, "context", ""))
+    opened = context.line + 1 if context and ("flow sequence" in inside or "flow mapping" in inside) else None
+    document.report_at(place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, opened))
+
+
+def _before_the_end(place: Place, lines: list[str]) -> Place:
+    """The last character of the text when the parser points behind it, where there is nothing to see."""
+    if place.line < len(lines) or (place.line == len(lines) and lines[-1]):
+        return place
+    last = next((number for number in range(len(lines), 0, -1) if lines[number - 1].strip()), 1)
+    return Place(last, max(1, len(lines[last - 1])))
+
+
+def _fix_of_syntax(problem: str, character: str, opened: int | None) -> str:
+    """What most probably mends it; ``opened`` is the line of a bracket that is still open."""
     if character == "\t":
-        fix = "indent with spaces, not tabs"
-    elif character and character in "@`%":
-        fix = "put the value in quotes"
+        return "indent with spaces, not tabs"
+    if character and character in "@`%":
+        return "put the value in quotes"
     if "mapping values are not allowed" in problem:
-        fix = "put a value that holds `: ` in quotes, or check the indentation"
-    document.report_at(place, "MF002", f"not valid YAML: {problem}", fix)
+        return "put a value that holds `: ` in quotes, or check the indentation"
+    if "without its" in problem:
+        return "write `key: value`; a longer text stands in quotes, or is indented more than its key"
+    if "never closed" in problem:
+        return "close it, or put the whole value in quotes of the other kind"
+    if "expected node content" in problem:
+        return "write a value here, or close the bracket"
+    if opened:
+        return f"close the bracket that is opened on line {opened}"
+    return "check indentation, colons and quotes on this line and the one before"
 
 
 def _place_of_reader_error(text: str, error: Exception) -> Place:
-    position = getattr(error, "position", None)
-    if not isinstance(position, int):
-        position = getattr(error, "start", 0)
-    before = text[:position]
-    return Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+    if isinstance(error, UnicodeEncodeError):
+        return place_at_end(text[: error.start])
+    # libyaml counts bytes of what it is given, which is UTF-8.
+    read = text.encode("utf-8", "surrogatepass")[: getattr(error, "position", 0)]
+    return place_at_end(read.decode("utf-8", "replace"))
 
 
 class _Reader:
@@ -162,7 +220,7 @@ class _Reader:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._lines = document.text.splitlines()
+        self._lines = lines_of(document.text)
         self._left = MAX_VALUES
         self._open: set[int] = set()
 
@@ -178,7 +236,9 @@ class _Reader:
         self._left -= 1
         place = self._document.values[path] = _place(node)
         if self._left < 0:
-            raise _Overflow(place, f"more than {MAX_VALUES} values, aliases counted as often as they are used")
+            # The value itself is one of thousands that an alias stands for; the key above all of them can be found.
+            key = self._document.keys.get(path[:1], place)
+            raise _Overflow(key, f"more than {MAX_VALUES} values, aliases counted as often as they are used")
         if len(path) > MAX_DEPTH:
             raise _Overflow(place, f"more than {MAX_DEPTH} levels of nesting")
         if id(node) in self._open:

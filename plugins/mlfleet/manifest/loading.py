@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mlfleet.errors import ManifestError
-from mlfleet.manifest.checks import Surroundings, check
-from mlfleet.manifest.diagnostics import Diagnostic, errors
-from mlfleet.manifest.document import MAX_BYTES, Document, parse
+from mlfleet.manifest.checks import Surroundings, awaited_projects, check
+from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors, nearest
+from mlfleet.manifest.document import MAX_BYTES, Document, at, parse, place_at_end
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment
 from mlfleet.manifest.models import Project, is_project_name
 from mlfleet.manifest.translate import report
@@ -39,7 +39,9 @@ class Repository:
 
     def manifests(self) -> list[Path]:
         """All manifest files, sorted by name."""
-        return sorted(path for path in self.projects.glob("*") if path.suffix in SUFFIXES and path.is_file())
+        # A link that leads nowhere counts: it was meant to be a manifest, and somebody must be told.
+        named = (path for path in self.projects.glob("*") if path.suffix in SUFFIXES)
+        return sorted(path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
 
     def shown(self, path: Path) -> str:
         """A path as messages write it: relative to the repository where possible, so that it says the same anywhere."""
@@ -47,6 +49,10 @@ class Repository:
             return path.resolve().relative_to(self.root.resolve()).as_posix()
         except ValueError:
             return str(path)
+
+    def shown_link(self, path: Path) -> str:
+        """Like `shown`, but a link by its own name and not by that of the file that it leads to."""
+        return self.shown(path.parent) + f"/{path.name}" if path.is_symlink() else self.shown(path)
 
     @classmethod
     def around(cls, start: Path) -> Repository | None:
@@ -95,7 +101,7 @@ class Fleet:
 
 def load_manifest(path: Path, repository: Repository, environments: Sequence[Environment] = ()) -> Loaded:
     """Reads and checks one manifest; never raises for what is wrong with it."""
-    document = _read(path, repository.shown(path))
+    document = _read(path, repository)
     loaded = Loaded(path, document)
     if document.data is None:
         return loaded
@@ -125,24 +131,32 @@ def load_fleet(repository: Repository, paths: Iterable[Path] | None = None) -> F
     chosen = repository.manifests() if paths is None else list(paths)
     fleet = Fleet([load_manifest(path, repository, environments) for path in chosen], diagnostics)
     _check_names(fleet.manifests)
+    if paths is None:
+        _check_awaited(fleet.manifests, {_name_of(loaded) for loaded in fleet.manifests})
     return fleet
 
 
 def find_manifest(repository: Repository, name: str) -> Path | None:
     """The manifest of the project called `name`: the file of that name, or else the first one that says so.
 
-    Cheap on purpose: a worker calls it once per task, and parses only what may be the one.
+    Cheap on purpose: a worker calls it once per task.
     """
-    paths = repository.manifests()
-    same_stem = [path for path in paths if path.stem == name]
-    for path in same_stem + [path for path in paths if path.stem != name]:
-        text = _text_or_empty(path)
-        if name in text and (parse(text, path.name).data or {}).get("name") == name:
+    same_stem = [path for suffix in SUFFIXES if (path := repository.projects / f"{name}{suffix}").is_file()]
+    for path in same_stem:
+        if _says(path, name):
             return path
-    return same_stem[0] if same_stem else None
+    # Listing thousands of files costs more than reading one.
+    others = (path for path in repository.manifests() if path.stem != name)
+    return next((path for path in others if _says(path, name)), same_stem[0] if same_stem else None)
 
 
-def _read(path: Path, shown: str) -> Document:
+def _read(path: Path, repository: Repository) -> Document:
+    shown = repository.shown_link(path)
+    if path.is_symlink() and not path.resolve().is_relative_to(repository.root.resolve()):
+        # Findings show lines of the file, and so would show any file of the machine.
+        document = Document(shown, "")
+        document.report("MF018", (), "the manifest is a link that leaves the repository", "put the file itself there")
+        return document
     try:
         raw = path.read_bytes()
         if len(raw) > MAX_BYTES:
@@ -152,13 +166,20 @@ def _read(path: Path, shown: str) -> Document:
             return document
         return parse(raw.decode("utf-8"), shown)
     except OSError as error:
-        summary = f"the file cannot be read: {error.strerror or error}"
+        document = Document(shown, "")
+        document.report("MF001", (), f"the file cannot be read: {error.strerror or error}")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        summary = f"the file is not UTF-8 text: byte {raw[error.start]:#04x} on line {line}"
-    document = Document(shown, "")
-    document.report("MF001", (), summary)
+        document = Document(shown, raw.decode("utf-8", "replace"))
+        place = place_at_end(raw[: error.start].decode("utf-8", "replace"))
+        document.report_at(place, "MF001", f"the file is not UTF-8 text: byte {raw[error.start]:#04x}",
+                           "save it as UTF-8")  # fmt: skip
     return document
+
+
+def _says(path: Path, name: str) -> bool:
+    """Whether a manifest says that it is the project's; only what may be the one is parsed."""
+    text = _text_or_empty(path)
+    return name in text and (parse(text, path.name).data or {}).get("name") == name
 
 
 def _text_or_empty(path: Path) -> str:
@@ -168,16 +189,57 @@ def _text_or_empty(path: Path) -> str:
         return ""
 
 
+def check_against_rest(fleet: Fleet, repository: Repository) -> None:
+    """Adds what is wrong between the manifests of a fleet and those of the repository that are not in it.
+
+    For who looks at a few files and must not say "all is well" to a name that another file has: texts are searched, and
+    only the few that may matter are parsed.
+    """
+    here = {loaded.path.resolve() for loaded in fleet.manifests}
+    rest = [path for path in repository.manifests() if path.resolve() not in here]
+    # A file that lies elsewhere makes no DAG: a draft, or what `mlfleet render` printed.
+    ours = [loaded for loaded in fleet.manifests if loaded.path.resolve().parent == repository.projects.resolve()]
+    names = {name for loaded in ours if (name := _name_of(loaded))}
+    awaited = {name for loaded in ours for _, name in awaited_projects(loaded.document)}
+    known: list[Loaded] = []
+    for path in rest:
+        text = _text_or_empty(path)
+        if any(name in text for name in names | awaited):
+            known.append(Loaded(path, parse(text, repository.shown(path))))
+    _check_names([*ours, *known])
+    _check_awaited(ours, {_name_of(loaded) for loaded in (*ours, *known)},
+                   [path.stem for path in rest])  # fmt: skip
+
+
+def _name_of(loaded: Loaded) -> str:
+    name = at(loaded.document.data, "name")
+    return name if isinstance(name, str) else ""
+
+
 def _check_names(manifests: list[Loaded]) -> None:
-    """Two manifests with one name: the file that is called like the project keeps it, so nobody is broken."""
+    """Two manifests with one name: the file that is called like the project keeps it, so nobody is broken.
+
+    It keeps the name also while it has errors: another project must not take the place of its DAG.
+    """
     by_name: dict[str, Loaded] = {}
-    for loaded in sorted(
-        manifests, key=lambda item: (item.path.stem != (item.document.data or {}).get("name"), str(item.path))
-    ):
-        if loaded.project is None:
+    for loaded in sorted(manifests, key=lambda item: (item.path.stem != _name_of(item), str(item.path))):
+        name = _name_of(loaded)
+        if not name:
             continue
-        first = by_name.setdefault(loaded.project.name, loaded)
+        first = by_name.setdefault(name, loaded)
         if first is not loaded:
-            loaded.document.report("MF015", ("name",), f"{loaded.project.name!r} is {first.document.file} already",
+            loaded.document.report("MF015", ("name",), f"{name!r} is {first.document.file} already",
                                    "a name is the id of one DAG: choose another one")  # fmt: skip
             loaded.refuse()
+
+
+def _check_awaited(manifests: list[Loaded], known: set[str], more: Sequence[str] = ()) -> None:
+    """A warning and no error: that a project was removed must not take those down that waited for it."""
+    for loaded in manifests:
+        for path, name in awaited_projects(loaded.document):
+            if name not in known:
+                near = nearest(name, [*known, *more])
+                loaded.document.report(
+                    "MF019", path, f"no project is called {name!r}: nothing will start this one",
+                    f"did you mean {near!r}?" if near else "", severity=Severity.WARNING,
+                )  # fmt: skip

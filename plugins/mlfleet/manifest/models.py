@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
 
 from mlfleet.manifest.values import (
     Cron,
@@ -67,10 +68,15 @@ def _check_link(url: str) -> str:
     return url
 
 
-ProjectName = Annotated[str, AfterValidator(_check_project_name)]
-GitHubName = Annotated[str, AfterValidator(_check_github)]
+def _shape(pattern: str) -> FieldInfo:
+    """What the JSON Schema says of a text that a validator checks with better words."""
+    return cast(FieldInfo, Field(json_schema_extra={"pattern": pattern}))
+
+
+ProjectName = Annotated[str, AfterValidator(_check_project_name), _shape("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+GitHubName = Annotated[str, AfterValidator(_check_github), _shape("^@?[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9_.-]+)?$")]
 Repository = Annotated[str, AfterValidator(_check_repository)]
-PipelineFunction = Annotated[str, AfterValidator(_check_pipeline)]
+PipelineFunction = Annotated[str, AfterValidator(_check_pipeline), _shape(r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")]
 Url = Annotated[str, AfterValidator(_check_link)]
 # A path below include/pipelines/<project>/; `checks` looks whether it is there and stays inside.
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=300)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -45,7 +46,7 @@ def report(document: Document, error: ValidationError, model: type[BaseModel]) -
             names = _names_at(model, path[:-1])
             document.report("MF010", path, f"unknown key {path[-1]!r}", suggestion(str(path[-1]), names), key=True)
         elif kind == "missing":
-            document.report("MF011", path, f"the key {path[-1]!r} is missing", _purpose(model, path), key=True)
+            document.report("MF011", path, f"the key {path[-1]!r} is missing", _how_to_write(model, path), key=True)
         else:
             summary, fix = _explain(detail)
             document.report("MF012", path, summary, fix)
@@ -61,6 +62,8 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
         names = [name.strip().strip("'") for name in str(context["expected"]).replace(" or ", ", ").split(", ")]
         near = nearest(str(given), names)
         return f"{_describe(given)} is not one of: {', '.join(names)}", f"did you mean {near!r}?" if near else ""
+    if kind == "too_short":
+        return "at least one entry is needed", ""
     message = detail["msg"]
     return message.replace("Input should", "should", 1).replace("String should", "the text should", 1), ""
 
@@ -106,11 +109,21 @@ def _names_at(model: type[BaseModel], path: Path) -> list[str]:
     return [field.alias or name for name, field in found.model_fields.items()] if found else []
 
 
-def _purpose(model: type[BaseModel], path: Path) -> str:
+def _how_to_write(model: type[BaseModel], path: Path) -> str:
+    """An example of the key, from its documentation."""
+    # Only a manifest with an error needs it: the DAG processor loads it for no other.
+    from mlfleet.manifest.documentation import DOCUMENTATION
+
     parent = _model_at(model, path[:-1])
-    if parent is None or parent is model or not parent.__doc__:
-        return ""
-    return f"it belongs to: {parent.__doc__.splitlines()[0]}"
+    words = DOCUMENTATION.get(parent.__name__, {}).get(str(path[-1])) if parent else None
+    return f"write it like `{path[-1]}: {_as_yaml(words.examples[0])}`" if words and words.examples else ""
+
+
+def _as_yaml(value: Any) -> str:
+    """On one line; text in quotes only where it needs them."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w ./-]*", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:

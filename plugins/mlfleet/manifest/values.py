@@ -10,7 +10,7 @@ import zoneinfo
 from typing import Annotated, Any
 
 from croniter import CroniterError, croniter
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from mlfleet.manifest.diagnostics import nearest
@@ -22,6 +22,13 @@ _SHORT_DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[wdhms])")
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 # Airflow's own names (airflow/utils/dates.py); @once and @continuous are no cron expressions and have no data interval.
 CRON_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+
+# The tags of operators/release.py and systems/buildah.py: a key has 16 hexadecimal digits, releases are counted from 1.
+_RELEASED = ("release-0123456789abcdef-1", "release-fedcba9876543210-12")
+_BUILT = "build-0123456789abcdef"
+_REPETITION = re.compile(r"[*+{]")
+_NESTED_REPETITION = re.compile(r"[*+{][^()]*\)[*+{]")
+_MAX_REPETITIONS = 6
 
 
 def wrong(summary: str, fix: str = "") -> PydanticCustomError:
@@ -106,6 +113,28 @@ def check_time_zone(name: str) -> str:
     return name
 
 
+def check_tag_pattern(pattern: str) -> str:
+    """The regular expression of a docker trigger: every tag that mlfleet releases matches, and no tag that it builds.
+
+    Spinnaker reads it as Java does and compares the whole tag (spinnaker.md 1.2); the common part with Python is enough
+    for tags. Raises PydanticCustomError.
+    """
+    fix = "write it like ^release-.*$"
+    if len(_REPETITION.findall(pattern)) > _MAX_REPETITIONS or _NESTED_REPETITION.search(pattern):
+        # To try one of these out can take for ever, and this runs where all manifests are read.
+        raise wrong("a tag pattern with too many repetitions, or with one inside another", fix)
+    try:
+        matching = re.compile(pattern)
+    except re.error as error:
+        raise wrong(f"{pattern!r} is not a regular expression: {error}", fix) from None
+    missed = next((tag for tag in _RELEASED if not matching.fullmatch(tag)), None)
+    if missed:
+        raise wrong(f"{pattern!r} cannot match: a released image has a tag like {missed}", fix)
+    if matching.fullmatch(_BUILT):
+        raise wrong(f"{pattern!r} also matches a tag like {_BUILT}: every build would be deployed", fix)
+    return pattern
+
+
 def slug_of(name: str) -> str:
     """``Trading Cards`` as ``trading-cards``: ASCII letters, digits and single hyphens; empty when nothing is left."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
@@ -120,12 +149,16 @@ def _name_with_a_slug(name: str) -> str:
 
 
 Duration = Annotated[
-    datetime.timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+    datetime.timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^(P[0-9WDTHMS]+|[0-9]+[wdhms])$"}, mode="validation"),
 ]
 Day = Annotated[
     datetime.date, BeforeValidator(parse_date), PlainSerializer(lambda day: day.isoformat(), return_type=str)
 ]
 Cron = Annotated[str, AfterValidator(check_cron)]
+TagPattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_tag_pattern)]
 TimeZone = Annotated[str, AfterValidator(check_time_zone)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]
 ExperimentName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_name_with_a_slug)]

@@ -1,8 +1,8 @@
 """One poll for all: everybody who waits on one connection shares its client and its requests.
 
-A wait says between which two moments it wants its next look. When the first of these moments has come, everybody whose
-time has begun goes along, a hundred jobs to a request, and a request that has room takes those who would be next. So
-3,000 jobs cost 30 requests a round, and rounds of old jobs drift together by themselves.
+A wait says when it wants its next look, and from when on it goes along if a request has room. When somebody is due, the
+request is filled up to a hundred jobs with those who would be next. So 3,000 jobs cost 30 requests a round, and jobs
+that were asked apart drift together by themselves.
 
 Nobody is lost or asked twice when waits come and go in the middle of a round: a look is one future, taken out of the
 queue exactly once.
@@ -11,6 +11,8 @@ queue exactly once.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -39,7 +41,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Wish:
-    """When a look is wanted, in epoch seconds: not before ``soonest``, at ``latest``.
+    """When a look is wanted, in epoch seconds: at ``latest``; from ``soonest`` on if a request has room.
 
     After ``until`` waiting longer makes no sense: while the server is left alone after a failure, the look ends then
     with that failure.
@@ -81,6 +83,8 @@ class SharedPoll:
 
     async def client(self) -> Any:
         """The client that all share. Raises ConfigError when the connection is gone."""
+        if self._clients:
+            return self._clients[-1]
         async with self._connecting:
             if not self._clients:
                 self._clients.append(await self._connect())
@@ -116,8 +120,10 @@ class _Lane:
 
     def __init__(self, poll: SharedPoll) -> None:
         self._poll = poll
-        # A dictionary for its order: who leaves early is taken out without a search.
-        self._asks: dict[_Ask, None] = {}
+        # Who leaves early is taken out without a search, and skipped when it is met in the queue.
+        self._asks: set[_Ask] = set()
+        self._queue: list[tuple[float, int, _Ask]] = []
+        self._numbers = itertools.count()
         self._wake = asyncio.Event()
         self._awake_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -128,7 +134,8 @@ class _Lane:
     async def ask(self, job_id: str, system: RemoteSystem, wish: Wish) -> Look:
         """The answer of the round that takes this along."""
         ask = _Ask(job_id, system, wish, asyncio.get_running_loop().create_future())
-        self._asks[ask] = None
+        self._asks.add(ask)
+        heapq.heappush(self._queue, (wish.latest, next(self._numbers), ask))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
         elif wish.latest < self._awake_at:
@@ -136,7 +143,7 @@ class _Lane:
         try:
             return await ask.answer
         finally:
-            self._asks.pop(ask, None)
+            self._asks.discard(ask)
 
     async def close(self) -> None:
         """End the round that is under way."""
@@ -150,7 +157,8 @@ class _Lane:
             resting = self._resting_until > now
             if resting:
                 self._give_up(now)
-            due = min((ask.wish.latest for ask in self._asks), default=now)
+            following = self._next()
+            due = following.wish.latest if following else now
             if resting:
                 ends = [ask.wish.until for ask in self._asks if ask.wish.until is not None]
                 due = min([self._resting_until, *ends])
@@ -177,14 +185,23 @@ class _Lane:
 
     def _take(self, now: float) -> list[list[_Ask]]:
         """Takes out who goes along now, in batches of distinct jobs; who waits longest goes first."""
-        waiting = sorted(self._asks, key=lambda ask: ask.wish.latest)
-        count = sum(ask.wish.soonest <= now for ask in waiting)
-        # A request costs the same with room left in it.
-        count = max(count, min(len(waiting), -(-count // BATCH) * BATCH))
-        chosen = sorted(waiting, key=lambda ask: (ask.wish.soonest > now, ask.wish.latest))[:count]
-        for ask in chosen:
-            del self._asks[ask]
+        chosen: list[_Ask] = []
+        while ask := self._next():
+            has_room = len(chosen) % BATCH > 0 and ask.wish.soonest <= now
+            if ask.wish.latest > now and not has_room:
+                break
+            chosen.append(ask)
+            self._asks.discard(ask)
         return _batches(chosen)
+
+    def _next(self) -> _Ask | None:
+        """Who is due first."""
+        while self._queue:
+            ask = self._queue[0][2]
+            if ask in self._asks:
+                return ask
+            heapq.heappop(self._queue)
+        return None
 
     async def _ask_all(self, batch: Sequence[_Ask]) -> None:
         """One request; its failure is everybody's, but what one job alone is to blame for is that one's."""
@@ -223,7 +240,7 @@ class _Lane:
 
     def _give_up(self, now: float) -> None:
         for ask in [ask for ask in self._asks if ask.wish.until is not None and ask.wish.until <= now]:
-            del self._asks[ask]
+            self._asks.discard(ask)
             if not ask.answer.done():
                 ask.answer.set_result(Look(error=self._last_error))
 

@@ -205,7 +205,7 @@ class Watch:
         return outcome
 
     async def _look(self, pause: float) -> Look:
-        """One look with everybody else's, ``pause`` seconds from now at the latest."""
+        """One look with everybody else's, ``pause`` seconds from now or up to a tenth later."""
         try:
             system = await self.system()
         except MlfleetError as exc:
@@ -213,7 +213,7 @@ class Watch:
                 await self.poll.sleep(pause or 1.0)
             return Look(error=exc)
         now = self._now()
-        latest = now + pause * (0.8 + 0.2 * self.poll.draw())
+        latest = now + pause * (1.0 + 0.1 * self.poll.draw())
         if self.deadline is not None:
             latest = max(now, min(latest, self.deadline))
         return await self.poll.look(self.job_id, system, Wish(min(now + pause / 2, latest), latest, self.deadline))

@@ -4,8 +4,9 @@ The run's id is made from the key, so GET finds it again; the display name holds
 choose ids of their own. POST is sent only after GET said 404, and after a lost answer not before the server's 120 s of
 grace are over: a second POST of one id makes a second execution before it is refused.
 
-Remaining window: a server that dies between starting the workflow and storing the run leaves a workflow that its API
-does not show; the server itself removes it after its grace period.
+Remaining windows: a server that dies between starting the workflow and storing the run leaves a workflow that its API
+does not show; the server itself removes it after its grace period. And a create whose sender has died makes a second
+execution when it arrives later than that after the next try began to look.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class KFPSystem:
         for run_id, run in (await self._client.runs_by_id(jobs)).items():
             status = self._status(run)
             if status.state is JobState.FAILED:
-                reason = _why(run if run.tasks else await self._client.get_run(run_id))
+                reason = _why(await self._client.get_run(run_id))
                 status = replace(status, reason=reason)
                 if is_infrastructure(reason):
                     status = status.with_detail(infrastructure=True)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlfleet.clients.answers import number
+from mlfleet.clients.answers import moment_ms, number
 from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.clients.spinnaker_outcome import (
     DeploymentOutcome,
@@ -113,17 +113,32 @@ class SpinnakerSystem:
         searching = [view for view in views.values() if view._followed.execution is None]
         found, trouble = await self._search_all(searching, must_work=not rows)
         rows.update({str(row["id"]): row for row in found})
+        statuses = {job_id: view._told_by(rows) for job_id, view in views.items()}
+        unclear = {job_id: view for job_id, view in views.items() if statuses[job_id] is None}
+        statuses.update(await self._ask_for_each(unclear, trouble))
+        return {job_id: status for job_id, status in statuses.items() if status is not None}
+
+    @staticmethod
+    async def _ask_for_each(
+        views: Mapping[str, SpinnakerSystem], trouble: Mapping[str, str]
+    ) -> dict[str, JobStatus | None]:
+        """What a list can't tell: a few requests for each view, a few views at once."""
         limit = asyncio.Semaphore(_PARALLEL)
 
         async def told(view: SpinnakerSystem) -> JobStatus | None:
             async with limit:
-                return await view._told(rows, trouble)
+                execution_id = view._followed.execution_id
+                if execution_id is None:
+                    return await view._not_started(trouble.get(view._wanted.application, ""))
+                return await view._whole(execution_id)
 
-        statuses = await asyncio.gather(*(told(view) for view in views.values()), return_exceptions=True)
-        for status in statuses:
+        found: dict[str, JobStatus | None] = {}
+        answers = await asyncio.gather(*(told(view) for view in views.values()), return_exceptions=True)
+        for job_id, status in zip(views, answers, strict=True):
             if isinstance(status, BaseException):
                 raise status
-        return {job_id: status for job_id, status in zip(views, statuses, strict=True) if isinstance(status, JobStatus)}
+            found[job_id] = status
+        return found
 
     async def stop(self, job_id: str) -> None:
         """Cancel the execution; a finished or missing one is fine. Called only when the task's policy says so."""
@@ -260,21 +275,22 @@ class SpinnakerSystem:
 
     # Telling
 
-    async def _told(self, rows: Mapping[str, Execution], trouble: Mapping[str, str]) -> JobStatus | None:
-        """This deployment's status from one poll; None when its execution is gone."""
-        execution_id = self._followed.execution_id
-        if execution_id is None:
-            return await self._not_started(trouble.get(self._wanted.application, ""))
-        row = rows.get(execution_id)
+    def _told_by(self, rows: Mapping[str, Execution]) -> JobStatus | None:
+        """This deployment's status from a list's rows alone; None when they can't tell.
+
+        A list leaves out what can't be read; asked for alone, only a missing execution is a 404.
+        """
+        followed = self._followed
+        row = rows.get(followed.execution_id or "")
         if row is None:
-            # The list leaves out what can't be read; asked for alone, only a missing one is a 404.
-            return await self._whole(execution_id)
-        if not needs_contexts(row):
-            self._followed.execution = row
-            return self._live(row, self._outcome(row))
-        if self._followed.told is None or self._followed.looks != looks_of(row):
-            return await self._whole(execution_id)
-        return self._followed.told
+            return None
+        if followed.told is not None and followed.looks == looks_of(row):
+            return followed.told
+        if needs_contexts(row):
+            return None
+        status = self._live(row, self._outcome(row))
+        followed.keep(row, status)
+        return status
 
     async def _whole(self, execution_id: str) -> JobStatus | None:
         """The status from the whole execution; None when there is none."""
@@ -284,20 +300,22 @@ class SpinnakerSystem:
             return None
         except TransientError as exc:
             # Gate's empty 200 (spinnaker.md 0.5) must not be taken for an end, nor end the poll for the others.
-            return self._status(execution_id, JobState.UNKNOWN, "unreadable", f"the execution can't be read now: {exc}")
+            known = self._followed.execution or {"id": execution_id}
+            return self._status(known, JobState.UNKNOWN, "unreadable", f"the execution can't be read now: {exc}")
         outcome = self._outcome(execution)
         status = self._live(execution, outcome)
         if status.state is JobState.FAILED:
             reason = await self._explained(execution_id, outcome.reason)
-            status = self._status(execution_id, status.state, status.native, reason)
+            status = self._status(execution, status.state, status.native, reason)
         self._followed.keep(execution, status)
         return status
 
     def _live(self, execution: Execution, outcome: DeploymentOutcome) -> JobStatus:
         state = _STATES.get(outcome.kind, JobState.FAILED)
-        return self._status(str(execution["id"]), state, outcome.kind.value, outcome.reason)
+        return self._status(execution, state, outcome.kind.value, outcome.reason)
 
-    def _status(self, execution_id: str, state: JobState, native: str, reason: str) -> JobStatus:
+    def _status(self, execution: Execution, state: JobState, native: str, reason: str) -> JobStatus:
+        execution_id = str(execution["id"])
         if self._followed.others:
             reason += f" ({self._followed.others} more executions of this tag exist)"
         return JobStatus(
@@ -306,6 +324,9 @@ class SpinnakerSystem:
             native=native,
             reason=shorten(reason, 1500),
             url=self._url(execution_id),
+            created_at=moment_ms(execution.get("buildTime")),
+            started_at=moment_ms(execution.get("startTime")),
+            finished_at=moment_ms(execution.get("endTime")) if state.is_final else None,
             detail={"execution_id": execution_id},
         )
 
@@ -316,7 +337,9 @@ class SpinnakerSystem:
         if trouble or not late:
             reason = f"the search does not work now: {trouble}" if trouble else "no execution of this tag yet"
             reason += ", its pipeline was started by hand" if followed.asked_at else ""
-            return JobStatus(wanted.id, JobState.PENDING, "not_started", reason, url)
+            return JobStatus(
+                wanted.id, JobState.PENDING, "not_started", reason, url, created_at=moment_ms(wanted.since_ms)
+            )
         what = "the start by hand of its pipeline" if followed.asked_at else "its release"
         reason = f"no execution for {wanted.id} within {wanted.start_timeout:.0f} s of {what}: "
         reason += await diagnosis(self._client, wanted)

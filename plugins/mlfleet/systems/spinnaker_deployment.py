@@ -72,7 +72,7 @@ class Followed:
     """What one view knows about its deployment's execution.
 
     ``execution``   as last seen, whole or without contexts; None before one was found
-    ``told``        the status that was made of a whole one, good as long as the execution looks like ``looks``
+    ``told``        the status that was made of it, good as long as the execution looks like ``looks``
     ``others``      how many more executions of the tag there are
     ``asked_at``    epoch seconds of the last start by hand, 0.0 for none; ``answered`` whether Gate said yes to it
     ``given_up``    ids of executions that never began, and that a start by hand replaces
@@ -116,7 +116,7 @@ class Followed:
             self.execution = max(alive, key=lambda row: number(row.get("buildTime")))
 
     def keep(self, execution: Execution, told: JobStatus) -> None:
-        """A whole execution, and what was made of it."""
+        """An execution, and what was made of it."""
         self.execution, self.told, self.looks = execution, told, looks_of(execution)
 
     def forget(self, ids: Collection[str]) -> None:

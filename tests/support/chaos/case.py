@@ -13,15 +13,18 @@ ONE = ("succeeded",)
 STOPPED = ("stopped",)
 TWO = ("succeeded", "succeeded")
 REPLACED = ("stopped", "succeeded")
+# What a case deploys whose task waits in the worker instead of the triggerer.
+IN_SLOT = {"deferrable": False}
 
 
 @dataclass(frozen=True)
 class Expected:
-    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the task's number of tries, None for any."""
+    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the number of tries; ``told`` is the verdict."""
 
     jobs: tuple[str, ...] = ONE
     task: str = "success"
-    tries: int | None = 2
+    tries: int = 2
+    told: str = "as it must be"
 
 
 def nothing(stage: Stage) -> None:
@@ -39,13 +42,15 @@ class Case:
 
     Cases without ``strike`` run at the same time, each with a connection of its own. A ``strike`` hits the programs
     that all tasks share, so such cases run one after the other: ``play`` for all, the strike once, ``after`` for all.
-    ``check`` says what else is wrong, or "".
+    ``instead`` is what comes of it when Airflow hides the event from us, known by its jobs.
+    ``check`` says what else is wrong, or "". ``quick`` cases, some of each kind of event, are part of `make test`.
     """
 
     event: str
     slug: str
     play: Callable[[Stage], None]
     expected: Expected = field(default_factory=Expected)
+    instead: Expected | None = None
     quick: bool = False
     systems: tuple[str, ...] = SYSTEMS
     strike: Callable[[ChaosAirflow, Sequence[Stage]], None] | None = None
@@ -65,3 +70,10 @@ def deferred(stage: Stage) -> None:
     stage.wait_task("deferred")
     stage.wait_running()
     stage.wait_polled()
+
+
+def waiting_in_slot(stage: Stage) -> None:
+    """The task's job runs, and the worker that submitted it waits for it."""
+    stage.start()
+    stage.wait_running()
+    stage.wait_task("running")

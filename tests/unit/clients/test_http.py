@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import logging
+import math
 import pickle
 from email.utils import formatdate
 
@@ -350,6 +351,21 @@ def test_an_empty_answer_once_is_only_a_second_try():
 def test_json_types(kind):
     server = Server(httpx.Response(200, content=b"[1]", headers={"Content-Type": kind}))
     assert run(client(server).request("GET", "/x")).data == [1]
+
+
+def test_what_servers_in_python_say_is_read_though_it_is_no_json():
+    said = httpx.Response(
+        200, content=b'{"loss": NaN, "best": -Infinity}', headers={"Content-Type": "application/json"}
+    )
+    found = run(client(Server(said)).request("GET", "/")).object()
+    assert math.isnan(found["loss"])
+    assert found["best"] == -math.inf
+
+
+def test_an_answer_tells_its_address_without_secrets():
+    found = run(client(Server(answer({}))).request("GET", "/x", params={"token": "hush-hush"}))
+    assert "hush-hush" not in found.url
+    assert "hush-hush" not in repr(found)
 
 
 def test_where_nothing_is_allowed_nothing_is_fine_and_html_is_not():

@@ -208,6 +208,24 @@ def test_many_runs_are_read_in_few_requests():
     assert all(len(str(r.url)) < 8000 for r in server.requests)  # what proxies take
 
 
+def test_a_poll_reads_no_more_of_a_run_than_it_needs():
+    told = {
+        "run_id": R, "state": "FAILED", "created_at": "2026-11-01T00:00:00Z", "error": {"message": "no disk"},
+        "pipeline_spec": {"root": {}}, "run_details": {"task_details": [{"task_id": "t", "state": "FAILED"}]},
+    }  # fmt: skip
+    kfp_client, _ = kfp(answer({"runs": [told]}))
+    seen = run(kfp_client.runs_by_id([R]))[R]
+    assert (seen.state, seen.error, seen.created_at) == ("FAILED", "no disk", datetime(2026, 11, 1, tzinfo=UTC))
+    assert seen.tasks == ()
+
+
+@pytest.mark.parametrize("runs", [["no run"], {"run_id": R}, [{"state": "RUNNING"}]])
+def test_a_poll_that_is_no_list_of_runs_is_unexpected(runs):
+    kfp_client, _ = kfp(answer({"runs": runs}))
+    with pytest.raises(UnexpectedAnswer):
+        run(kfp_client.runs_by_id([R]))
+
+
 def test_the_namespace_is_sent_where_it_is_needed():
     kfp_client, server = kfp(answer({}), namespace="team-a")
     run(kfp_client.list_runs())

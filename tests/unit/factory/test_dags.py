@@ -84,7 +84,7 @@ def test_schedules() -> None:
     by_hand = dag_of(MINIMAL)
     assert by_hand.schedule is None
     by_asset = dag_of(MINIMAL + "schedule: {asset: other-project, window: 2d}\n")
-    assert [asset.uri for asset in by_asset.schedule] == ["mlfleet://other-project/released"]
+    assert [asset.uri for asset in by_asset.schedule] == ["x-mlfleet://other-project/released"]
     assert dag_of(MINIMAL + "schedule: {cron: '@daily', start_date: 2026-11-01, catchup: true}\n").catchup is True
 
 

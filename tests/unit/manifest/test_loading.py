@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mlfleet.errors import ManifestError
 from mlfleet.manifest.diagnostics import Diagnostic, errors
-from mlfleet.manifest.loading import Loaded, Repository, find_manifest, load_fleet, load_manifest
+from mlfleet.manifest.loading import Loaded, Repository, check_against_rest, find_manifest, load_fleet, load_manifest
 from tests.unit.manifest.samples import FULL, MINIMAL
 
 DATA = Path(__file__).parents[2] / "data"
@@ -159,6 +157,41 @@ def test_a_newcomer_cannot_take_a_name(repository: Repository) -> None:
     assert "include/projects/prices.yaml" in str(only(newcomer))
 
 
+def test_a_broken_holder_keeps_its_name(repository: Repository) -> None:
+    """Otherwise a copy would take the place of its DAG while it is being mended."""
+    (repository.projects / "prices.yaml").write_text(MINIMAL + "titel: x\n")
+    (repository.projects / "a-newcomer.yml").write_text(MINIMAL)
+    newcomer, holder = load_fleet(repository).manifests
+    assert [only(newcomer).id, only(holder).id] == ["MF015", "MF010"]
+    assert newcomer.project is None
+
+
+def test_a_few_files_are_checked_against_all(repository: Repository) -> None:
+    (repository.projects / "prices.yaml").write_text(MINIMAL)
+    newcomer = repository.projects / "a-newcomer.yml"
+    newcomer.write_text(MINIMAL + "schedule: {asset: price}\n")
+    fleet = load_fleet(repository, [newcomer])
+    assert fleet.all_diagnostics() == []
+    check_against_rest(fleet, repository)
+    assert [found.id for found in fleet.all_diagnostics()] == ["MF015", "MF019"]
+    assert "did you mean 'prices'" in str(fleet.all_diagnostics()[1])
+    assert len(fleet.manifests) == 1
+
+
+def test_a_project_that_nobody_has_is_only_a_warning(repository: Repository) -> None:
+    """Who removes a project must not take those down that waited for it."""
+    path = repository.projects / "cards.yaml"
+    path.write_text(MINIMAL.replace("prices", "cards") + "schedule: {asset: prices}\n")
+    (loaded,) = load_fleet(repository).manifests
+    assert (only(loaded).id, only(loaded).severity) == ("MF019", "warning")
+    assert loaded.project is not None
+    (repository.projects / "prices.yaml").write_text(MINIMAL + "titel: broken\n")
+    assert load_fleet(repository).manifests[0].diagnostics == []
+    fleet = load_fleet(repository, [path])
+    check_against_rest(fleet, repository)
+    assert fleet.all_diagnostics() == []
+
+
 def test_a_broken_environment_is_reported_once(repository: Repository) -> None:
     (repository.projects / "prices.yaml").write_text(MINIMAL)
     (repository.environments / "prod.yaml").write_text("name: prud\nvalues: {x: '${env.y}'}\nconections: {}\n")
@@ -176,33 +209,3 @@ def test_find_manifest(repository: Repository) -> None:
     assert find_manifest(repository, "cards") == repository.projects / "other-file.yml"
     assert find_manifest(repository, "broken") == repository.projects / "broken.yaml"
     assert find_manifest(repository, "nobody") is None
-
-
-LINES = FULL.splitlines(keepends=True)
-FRAGMENTS = st.sampled_from(
-    ["{", "}", "[", ": ", "- ", "“", "”", "\t", "\n", "&a ", "*a", "yes", "${", "{{", "'", '"', "\0", "é", "1", "null"]
-)
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(data=st.data())
-def test_any_mutation_loads_or_is_explained(load: Load, data: st.DataObject) -> None:
-    text = FULL
-    for _ in range(data.draw(st.integers(1, 3))):
-        kind = data.draw(st.sampled_from(["drop", "repeat", "insert", "cut", "indent"]))
-        lines = text.splitlines(keepends=True) or [""]
-        line = data.draw(st.integers(0, len(lines) - 1))
-        if kind == "drop":
-            del lines[line]
-        elif kind == "repeat":
-            lines.insert(line, lines[line])
-        elif kind == "indent":
-            lines[line] = "  " + lines[line]
-        else:
-            at = data.draw(st.integers(0, len(lines[line])))
-            lines[line] = lines[line][:at] + (data.draw(FRAGMENTS) + lines[line][at:] if kind == "insert" else "")
-        text = "".join(lines)
-    loaded = load(text)
-    assert (loaded.project is None) == bool(errors(loaded.diagnostics))
-    for found in loaded.diagnostics:
-        assert str(found).startswith(f"include/projects/prices.yaml:{found.line}:{found.column}: ")

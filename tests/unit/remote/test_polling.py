@@ -52,7 +52,7 @@ def test_a_hundred_jobs_cost_one_request() -> None:
         found = await looks(on(system, time), system, wishes)
         assert [look.status.id for look in found if look.status] == list(wishes)
         assert [len(request) for request in system.requests] == [100, 100, 50]
-        assert time.now == 1010.0
+        assert time.now == 1012.0  # the third is sent when the first job that the others had no room for is due
 
     asyncio.run(ask())
 
@@ -61,10 +61,19 @@ def test_who_is_not_due_waits_but_fills_a_request_that_has_room() -> None:
     async def ask() -> None:
         system, time = Counting(150), Time()
         wishes = {f"job-{n}": Wish(1000.0, 1001.0) for n in range(10)}
-        wishes |= {f"job-{n}": Wish(2000.0 + n, 2100.0 + n) for n in range(10, 150)}
+        wishes |= {f"job-{n}": Wish(500.0 + n, 2100.0 + n) for n in range(10, 150)}
         await looks(on(system, time), system, wishes)
         assert [len(request) for request in system.requests] == [100, 50]
         assert set(system.requests[0]) == {f"job-{n}" for n in range(100)}  # those who would be next
+
+    asyncio.run(ask())
+
+
+def test_who_was_asked_a_moment_ago_fills_no_request() -> None:
+    async def ask() -> None:
+        system, time = Counting(2), Time()
+        await looks(on(system, time), system, {"job-0": Wish(1000.0, 1001.0), "job-1": Wish(1001.5, 1002.0)})
+        assert system.requests == [["job-0"], ["job-1"]]
 
     asyncio.run(ask())
 
@@ -175,7 +184,7 @@ def test_somebody_in_a_hurry_wakes_the_queue() -> None:
         system = Counting(2)
         poll = alone(system)
         now = poll.now()
-        old = asyncio.ensure_future(poll.look("job-0", system, Wish(now + 500, now + 1000)))
+        old = asyncio.ensure_future(poll.look("job-0", system, Wish(now - 1, now + 1000)))
         await asyncio.sleep(0.01)
         look = await asyncio.wait_for(poll.look("job-1", system, Wish(now, now)), 5)
         assert look.status is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -153,6 +154,24 @@ def test_a_running_execution_is_not_read_whole_and_an_ended_one_once(wire: Spinn
         assert seen(spinnaker).native == "failed"
     assert len(wire.calls("GET", "/pipelines/")) == 1
     assert len(wire.calls("GET", "/failedStages")) == 1
+
+
+def test_its_times_are_the_execution_s(wire: SpinnakerWire, time: Time) -> None:
+    spinnaker = system(wire)
+    assert seen(spinnaker).created_at == datetime.fromtimestamp(RELEASED / 1000, UTC)  # nothing yet: the release
+    wire.push(TAG)
+    time.now += 60
+    seen(system(wire))
+    (execution,) = wire.executions.values()
+    execution |= {"buildTime": RELEASED + 1000, "startTime": RELEASED + 2000}
+    status = seen(spinnaker)
+    assert (status.created_at, status.started_at) == tuple(
+        datetime.fromtimestamp(RELEASED / 1000 + after, UTC) for after in (1, 2)
+    )
+    assert status.finished_at is None
+    execution["endTime"] = RELEASED + 50_000
+    wire.finish(TAG, "TERMINAL")
+    assert seen(spinnaker).finished_at == datetime.fromtimestamp(RELEASED / 1000 + 50, UTC)
 
 
 def test_a_judgment_is_read_whole_once_for_what_it_asks(wire: SpinnakerWire) -> None:

@@ -19,6 +19,7 @@ def task(case: dict) -> None:
         "retries": case["retries"],
         "retry_delay": timedelta(seconds=2),
         "poll_interval": 2.0,
+        "deferrable": case["deferrable"],
         "timeout": timedelta(seconds=case["timeout"]) if case["timeout"] else None,
     }
     if case["system"] == "polyaxon":

@@ -1,0 +1,169 @@
+"""What a change, an unchanged fleet and a starting worker cost: the real DAG processor over a fleet of manifests.
+
+Run with `make bench ARGS=processor`; `python benchmarks/processor.py --projects 100 --workers 200 --edits 5 --idle 20`
+is the small one. A new Postgres where it and psycopg2 are installed, else SQLite. The machines are shared: CPU seconds
+count, and waiting times are what a busy machine gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleets import repository
+from fleets.processor import SETTINGS, Database, Setup, cpu_of, environment, migrate, processor, wait
+from waits.world import postgres_programs, running_postgres
+
+GROUP = 8
+KEPT = "grouped"
+DATABASE = "Postgres" if postgres_programs() else "SQLite"
+BENCHMARKS = Path(__file__).resolve().parent
+
+
+@dataclass
+class Measured:
+    """One setup. Seconds; ``idle`` is a fraction of one core."""
+
+    setup: Setup
+    full_pass: float = 0.0
+    full_pass_cpu: float = 0.0
+    idle: float = 0.0
+    edits: tuple[float, ...] = ()
+
+    @property
+    def p95(self) -> float:
+        ordered = sorted(self.edits)
+        return ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.setup.source:6} {self.setup.layout:9} full pass {self.full_pass:6.1f} s ({self.full_pass_cpu:.0f} "
+            f"CPU s)   idle {100 * self.idle:5.2f} % of a core   an edit is in the database after "
+            f"{statistics.median(self.edits):.1f} s (median), {self.p95:.1f} s (p95 of {len(self.edits)})"
+        )
+
+
+def measure(setup: Setup, options: argparse.Namespace) -> Measured:
+    """One Airflow from an empty database to its last edit."""
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfleet-processor-")))
+        root = home / "repository"
+        repository.make(root, options.projects)
+        if setup.git:
+            repository.commit(root, "first")
+        programs = postgres_programs()
+        address = stack.enter_context(running_postgres(programs)) if programs else f"sqlite:///{home}/airflow.db"
+        (home / "dags").mkdir()
+        variables = environment(home, address, root, setup)
+        migrate(variables, home / "migrate.log")
+        database = Database(address)
+        stack.callback(database.close)
+        began = time.monotonic()
+        pid = stack.enter_context(processor(variables, home / "processor.log"))
+        found = Measured(setup)
+        wait(lambda: database.dags() == options.projects, "all DAGs", 1800, 0.5)
+        found.full_pass, found.full_pass_cpu = time.monotonic() - began, cpu_of(pid)
+        time.sleep(15)
+        found.idle = idle(pid, options.idle)
+        found.edits = tuple(edit(root, setup, database, number, options) for number in range(options.edits))
+        if errors := database.errors():
+            raise SystemExit(f"{errors} import errors; see {home}")
+        return found
+
+
+def idle(pid: int, seconds: float) -> float:
+    """The processor's share of one core while nothing changes."""
+    cpu, began = cpu_of(pid), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_of(pid) - cpu) / (time.monotonic() - began)
+
+
+def edit(root: Path, setup: Setup, database: Database, number: int, options: argparse.Namespace) -> float:
+    """Seconds from the edit (or its commit) at any moment of the refresh interval to its tag in the database."""
+    time.sleep(random.uniform(1, 1 + SETTINGS["REFRESH_INTERVAL"]))
+    project, tag = number * 37 % options.projects, f"edit-{number}"
+    repository.edit(root, project, tag)
+    if setup.git:
+        repository.commit(root, tag)
+    return wait(lambda: database.tagged(repository.name_of(project), tag), f"edit {number}", 120)
+
+
+def find_dag(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
+    """Medians over new worker processes that look for their DAG among many, in milliseconds."""
+    with tempfile.TemporaryDirectory(prefix="mlfleet-worker-") as folder:
+        home, root = Path(folder), Path(folder, "repository")
+        repository.make(root, options.workers)
+        version = []
+        if setup.git:
+            repository.commit(root, "first")
+            version = [repository.git(root, "rev-parse", "HEAD")]
+        variables = environment(home, f"sqlite:///{home}/none.db", root, setup)
+        rows = []
+        # The first one of a git version clones it, which all others of the machine find done.
+        for number in range(options.starts + 1):
+            dag_id = repository.name_of(number * 397 % options.workers)
+            ran = subprocess.run([sys.executable, "-m", "fleets.worker", dag_id, *version], cwd=BENCHMARKS,
+                                 env={**os.environ, **variables}, capture_output=True, text=True, check=False)  # fmt: skip
+            if ran.returncode:
+                raise SystemExit(ran.stderr[-3000:])
+            rows.append(json.loads(ran.stdout.splitlines()[-1]))
+        found = {name: statistics.median(row[name] for row in rows[1:]) for name in rows[0]}
+        return {**found, "first_ms": rows[0]["find_ms"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--projects", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=5000, help="projects among which a worker finds its own")
+    parser.add_argument("--edits", type=int, default=20)
+    parser.add_argument("--idle", type=float, default=60, help="seconds")
+    parser.add_argument("--starts", type=int, default=7, help="worker processes; 0 leaves them out")
+    parser.add_argument("--setups", default="local:1,local:8,git:1,git:8", help="source:projects per file, ...")
+    options = parser.parse_args()
+    # Ended from outside it takes its servers with it, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    print(f"{options.projects} projects of eleven tasks, refresh every {SETTINGS['REFRESH_INTERVAL']} s")
+    results = []
+    setups = [word.split(":") for word in options.setups.split(",") if word]
+    for setup in [Setup(int(per_file), git=source == "git") for source, per_file in setups]:
+        measured = measure(setup, options)
+        results.append(measured)
+        print(f"{DATABASE}: {measured}", flush=True)
+    finding = {}
+    for setup in (Setup(GROUP, git=False), Setup(GROUP, git=True)) if options.starts else ():
+        finding[setup.source] = found = find_dag(setup, options)
+        print(
+            f"{setup.source:6} a worker finds its DAG among {options.workers}: {found['find_ms']:.1f} ms, of the "
+            f"process's own CPU {found['cpu_ms']:.1f} ms; the first one of a machine {found['first_ms']:.0f} ms",
+            flush=True,
+        )
+    rows = {layout: [each for each in results if each.setup.layout == layout] for layout in ("one_each", "grouped")}
+    print(json.dumps({layout: _figures(found) for layout, found in rows.items() if found}))
+    figures = _figures(rows[KEPT]) if rows[KEPT] else {}
+    if finding:
+        figures["find_dag_ms"] = round(max(found["find_ms"] for found in finding.values()), 1)
+    print(json.dumps({**figures, "layout": KEPT, "projects": options.projects, "database": DATABASE}))
+
+
+def _figures(rows: list[Measured]) -> dict[str, float | str]:
+    """The worse of a local folder and git."""
+    return {
+        "edit_to_live_p95_s": round(max(row.p95 for row in rows), 2),
+        "idle_cpu_fraction": round(max(row.idle for row in rows), 4),
+        "full_pass_s": round(max(row.full_pass for row in rows), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""``airflow mlfleet``: the commands of `mlfleet.cli` in Airflow's command line, told from the same declarations.
+
+Airflow calls `get_cli_commands` in each of its commands (the provider's ``cli`` entry), so nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import sys
+from typing import Any
+
+import click
+from airflow.cli.cli_config import ActionCommand, GroupCommand
+from airflow.cli.cli_config import Arg as UntypedArg
+
+from mlfleet.cli.main import main, mlfleet
+
+Arg: Any = UntypedArg
+# Shell completion is Airflow's own there.
+_LEFT_OUT = ("completion",)
+
+
+def get_cli_commands() -> list[GroupCommand]:
+    """One group with one command for each of ours."""
+    commands = [
+        ActionCommand(
+            name=name,
+            help=command.get_short_help_str(limit=100),
+            description=inspect.cleandoc(command.help or ""),
+            func=functools.partial(_run, name),
+            args=[_argument(parameter) for parameter in (*mlfleet.params, *command.params) if _is_ours(parameter)],
+        )
+        for name, command in mlfleet.commands.items()
+        if name not in _LEFT_OUT
+    ]
+    return [GroupCommand(name="mlfleet", help="Manifests of machine-learning projects", subcommands=commands)]
+
+
+def _is_ours(parameter: click.Parameter) -> bool:
+    """Not --version and --help, which each command line has of its own."""
+    return parameter.expose_value
+
+
+def _argument(parameter: click.Parameter) -> Any:
+    told: dict[str, Any] = {"help": getattr(parameter, "help", None)}
+    if isinstance(parameter.type, click.Choice):
+        told["choices"] = list(parameter.type.choices)
+    if isinstance(parameter, click.Argument):
+        told["metavar"] = parameter.make_metavar(click.Context(mlfleet)).strip("[].")
+        if parameter.nargs == -1 or not parameter.required:
+            told["nargs"] = "*" if parameter.nargs == -1 else "?"
+        return Arg((parameter.name or "",), **told)
+    flags = (*parameter.opts, *parameter.secondary_opts)
+    if getattr(parameter, "is_flag", False):
+        action: Any = argparse.BooleanOptionalAction if parameter.secondary_opts else "store_true"
+        return Arg(tuple(parameter.opts), help=told["help"], action=action, default=None)
+    return Arg(flags, **told)
+
+
+def _run(name: str, args: argparse.Namespace) -> None:
+    """Hands the parsed arguments on as the words that `mlfleet` takes; leaves with its exit code."""
+    command = mlfleet.commands[name]
+    words = [*_words(mlfleet, args), name, *_words(command, args)]
+    sys.exit(main(words))
+
+
+def _words(command: click.Command, args: argparse.Namespace) -> list[str]:
+    options: list[str] = []
+    positional: list[str] = []
+    for parameter in filter(_is_ours, command.params):
+        value = getattr(args, parameter.name or "", None)
+        if value is None or value == []:
+            continue
+        if isinstance(parameter, click.Argument):
+            positional += value if isinstance(value, list) else [value]
+        elif isinstance(value, bool):
+            flags = parameter.opts if value else parameter.secondary_opts
+            options += flags[:1]
+        else:
+            options += [parameter.opts[0], str(value)]
+    return [*options, *(["--", *positional] if positional else [])]

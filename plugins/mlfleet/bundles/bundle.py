@@ -1,0 +1,275 @@
+"""The DAG bundle that makes DAGs from manifests."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow import settings
+from airflow.dag_processing.bundles.base import (
+    BaseDagBundle,
+    BundleVersion,
+    BundleVersionLock,
+    unpack_bundle_version,
+)
+from airflow.sdk import get_parsing_context
+
+from mlfleet.bundles.definition import Definition
+from mlfleet.bundles.history import History
+from mlfleet.bundles.layout import Layout, file_names, possible_names
+from mlfleet.bundles.survey import Entry, Surroundings, Survey, examine
+from mlfleet.errors import ConfigError, ManifestError
+from mlfleet.manifest.environments import DEFAULT, VARIABLE
+from mlfleet.manifest.loading import Repository, find_manifest
+from mlfleet.manifest.models import is_project_name
+
+LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
+log = logging.getLogger(__name__)
+
+
+class ManifestDagBundle(BaseDagBundle):
+    """DAGs from the manifests of a repository that another bundle brings.
+
+    In ``[dag_processor] dag_bundle_config_list``::
+
+        {"name": "projects", "classpath": "mlfleet.bundles.ManifestDagBundle", "kwargs": {"path": "/opt/airflow"}}
+
+        {"name": "projects", "classpath": "mlfleet.bundles.ManifestDagBundle", "kwargs": {
+            "source": {"classpath": "airflow.providers.git.bundles.git.GitDagBundle",
+                       "kwargs": {"git_conn_id": "fleet", "tracking_ref": "main"}}}}
+
+    ``path``    a folder that holds ``include``; default: the folder that holds Airflow's ``dags_folder``
+    ``source``  classpath and kwargs of a bundle to take the repository from, instead of ``path``
+    ``projects_per_file``  1, or about how many projects share a file
+
+    It is versioned when its source is. Everything that it writes lies in Airflow's ``dag_bundle_storage_path``:
+
+    * the DAG processor lays out all projects, and an error of its own for each manifest that cannot be used. The last
+      good definition of such a project stays in force: with git that of the last good commit, else the one that the
+      storage still holds;
+    * a worker lays out only the project of its task, as of the run's version, in a folder that no one else parses.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        source: Mapping[str, Any] | None = None,
+        projects_per_file: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if path is not None and source is not None:
+            raise ConfigError(f"the bundle {self.name!r} has both `path` and `source`", "dag_bundle_config_list")
+        self._config = source or {"classpath": LOCAL, "kwargs": {"path": path or str(_around_dags_folder())}}
+        self._per_file = projects_per_file
+        self._source = self._bring(self.version)
+        self.supports_versioning = self._source.supports_versioning
+        self._pinned = self.version if self.supports_versioning else None
+        # Airflow fills the template of the view URL from attributes of the bundle.
+        self.subdir = getattr(self._source, "subdir", None)
+        dag_id = get_parsing_context().dag_id
+        self._project = dag_id if dag_id and is_project_name(dag_id) else None
+        self._layout = Layout(self._folder())
+        self._survey = Survey(self._source.path)
+        self._last: tuple[str | None, list[Entry], str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder that Airflow parses."""
+        return self._layout.folder
+
+    def initialize(self) -> None:
+        """Brings the source and lays out what this process parses; raises ManifestError when a worker's DAG cannot be.
+
+        Safe beside other processes and threads: all of it happens under the bundle's lock.
+        """
+        with self._locked_with(self._source):
+            self._source.initialize()
+            self._lay_out()
+        super().initialize()
+
+    def refresh(self) -> None:
+        """Brings the newest version of the source and lays out what has changed."""
+        with self._locked_with(self._source):
+            self._source.refresh()
+            self._lay_out()
+
+    def get_current_version(self) -> BundleVersion | None:
+        """The version of the source; None when it has none."""
+        version = self._pinned or self._source_version()
+        return BundleVersion(version) if version else None
+
+    def view_url_template(self) -> str | None:
+        """Where a version can be looked at: what the configuration says, else what the source says."""
+        return self._view_url_template or self._source.view_url_template()
+
+    def _lay_out(self) -> None:
+        if self._project:
+            self._lay_out_project(self._project)
+        else:
+            self._lay_out_fleet()
+
+    def _lay_out_fleet(self) -> None:
+        version = self._source_version()
+        if version and self._last and self._last[0] == version and self.path.is_dir():
+            return
+        entries, problem = self._survey.look()
+        if self._last == (version, entries, problem):
+            return
+        refusals: dict[str, str] = {}
+        if problem:
+            in_force = self._layout.definitions()
+            refusals[_environment_file()] = f"{problem}\nin force: every project as it was"
+        else:
+            in_force = {entry.definition.name: entry.definition for entry in entries if entry.definition}
+            if broken := [entry for entry in entries if not entry.definition]:
+                refusals = self._refuse(broken, in_force, self._layout.definitions())
+        names = file_names(in_force, self._per_file, [path.name for path in self.path.glob("group-*.py")])
+        files = {file: [in_force[name] for name in projects] for file, projects in names.items()}
+        written = self._layout.write(files, self._source.path, self._pinned, refusals)
+        log.info("bundle %s: %d projects, %d refused, %d files written", self.name, len(in_force), len(refusals),
+                 len(written))  # fmt: skip
+        self._last = version, entries, problem
+        self._forget_workers(in_force)
+
+    def _refuse(
+        self, broken: Iterable[Entry], in_force: dict[str, Definition], standing: Mapping[str, Definition]
+    ) -> dict[str, str]:
+        """What to say of each broken manifest; its last good definition is added to ``in_force``."""
+        by_manifest = {definition.manifest: definition.name for definition in standing.values()}
+        refusals = {}
+        for entry in broken:
+            # The project that this file was, or else the one that it says it is.
+            name = by_manifest.get(entry.manifest) or entry.name or Path(entry.manifest).stem
+            if name in in_force:
+                told = f"in force: {in_force[name].manifest}"
+            elif last := self._last_good(entry.manifest, name) or standing.get(name):
+                in_force[last.name] = last
+                what = f"commit {last.commit}" if last.commit else f"content {last.digest[:12]}"
+                told = f"in force: the last good definition of {last.name}, {what}"
+            else:
+                told = "in force: nothing, there is no last good definition here"
+            refusals[entry.manifest] = f"{entry.problem}\n{told}"
+        return refusals
+
+    def _lay_out_project(self, project: str) -> None:
+        names = possible_names(project, self._per_file)
+        standing = self._layout.definition(project, names)
+        # A version never changes, but a worker's environment may.
+        if self._pinned and standing and standing.environment == (os.environ.get(VARIABLE) or DEFAULT):
+            definition = standing
+        else:
+            definition = self._find(project, standing)
+        root, commit = self._source.path, self._pinned
+        if definition.commit and definition.commit != self._pinned:
+            root, commit = self._check_out(definition.commit), definition.commit
+        self._forget_workers()
+        self._layout.write({name: [definition] for name in names}, root, commit)
+
+    def _find(self, project: str, standing: Definition | None) -> Definition:
+        """The project's definition as of this version; raises ManifestError when there never was a good one."""
+        repository = Repository(self._source.path)
+        path = find_manifest(repository, project)
+        problem = f"{repository.shown(repository.projects)}: there is no manifest of a project {project!r}"
+        if path is not None:
+            try:
+                entry = examine(path, Surroundings.of(repository), with_code=False)
+            except (ConfigError, ManifestError) as error:
+                entry = Entry(repository.shown(path), project, problem=str(error))
+            if entry.definition and entry.definition.name == project:
+                return entry.definition
+            problem = entry.problem or problem
+            if before := self._last_good(entry.manifest, project):
+                return before
+        # On the DAG processor's machine this is what it has serialized, elsewhere what an earlier task has run with.
+        laid_out = Layout(self._main_folder).definition(project, possible_names(project, self._per_file))
+        last = laid_out or (standing if path else None)
+        if last:
+            return last
+        raise ManifestError([problem])
+
+    def _last_good(self, manifest: str, name: str) -> Definition | None:
+        store = getattr(self._source, "bare_repo_path", None)
+        version = self._pinned or self._source_version()
+        if store is None or version is None:
+            return None
+        try:
+            return History(Path(store), self.subdir or "").last_good(version, manifest, name)
+        except ConfigError as error:
+            log.warning("bundle %s: no last good %s: %s", self.name, name, error)
+            return None
+
+    def _check_out(self, commit: str) -> Path:
+        """The repository as of an older commit; Airflow does not clean it up while this bundle is in use."""
+        source = self._bring(commit)
+        with self._locked_with(source):
+            source.initialize()
+        used = BundleVersionLock(self.name, commit)  # type: ignore[no-untyped-call]
+        used.acquire()  # type: ignore[no-untyped-call]
+        weakref.finalize(self, used.release)
+        return source.path
+
+    def _forget_workers(self, in_force: Mapping[str, Definition] | None = None) -> None:
+        """Removes workers' folders of versions that Airflow has cleaned up, and of projects that are gone."""
+        workers = self.base_dir / "workers"
+        if self.versions_dir.is_dir() and workers.is_dir():
+            for folder in workers.iterdir():
+                if folder.name != _CURRENT and not (self.versions_dir / folder.name).exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+        if in_force is not None and (workers / _CURRENT).is_dir():
+            for folder in (workers / _CURRENT).iterdir():
+                if folder.name not in in_force:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def _main_folder(self) -> Path:
+        return self.base_dir / "layout"
+
+    def _folder(self) -> Path:
+        """The DAG processor has one folder; each version and each project of a worker has its own."""
+        if self._project is None and self._pinned is None:
+            return self._main_folder
+        return self.base_dir / "workers" / (self._pinned or _CURRENT) / (self._project or _FLEET)
+
+    def _source_version(self) -> str | None:
+        if not self.supports_versioning:
+            return None
+        return unpack_bundle_version(self._source.get_current_version(), self._source)[0]
+
+    def _bring(self, version: str | None) -> BaseDagBundle:
+        """The wrapped bundle, under our name: what it stores lies beside our files and is cleaned up with them."""
+        module, _, name = str(self._config["classpath"]).rpartition(".")
+        bundle: BaseDagBundle = getattr(importlib.import_module(module), name)(
+            name=self.name, version=version, refresh_interval=self.refresh_interval, **self._config.get("kwargs", {})
+        )
+        return bundle
+
+    @contextlib.contextmanager
+    def _locked_with(self, source: BaseDagBundle) -> Iterator[None]:
+        """The bundle's lock, also for a source: it has our name, so its lock is the same file."""
+        with self.lock():
+            source._locked = True
+            try:
+                yield
+            finally:
+                source._locked = False
+
+
+_CURRENT = "current"
+_FLEET = "_fleet"
+
+
+def _around_dags_folder() -> Path:
+    return Path(settings.DAGS_FOLDER).absolute().parent
+
+
+def _environment_file() -> str:
+    return f"include/environments/{os.environ.get(VARIABLE) or DEFAULT}.yaml"

@@ -1,0 +1,96 @@
+"""One project as it is in force: its manifest and environment, resolved and checked, as text that a file can hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlfleet.factory.plan import Plan
+from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.models import Project
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a DAG is built from; whoever reads one need not read or check a manifest again.
+
+    ``name``         of the project, which is its DAG's id
+    ``manifest``     path of the manifest, relative to the repository
+    ``environment``  name of the environment that it was resolved for
+    ``text``         JSON with ``project`` and ``environment``; equal manifests give equal text
+    ``digest``       of all that and of the project's code, 32 hexadecimal digits
+    ``commit``       of the code that belongs to it, where that is not what the source shows now
+    """
+
+    name: str
+    manifest: str
+    environment: str
+    text: str
+    digest: str
+    commit: str | None = None
+
+    @classmethod
+    def of(cls, project: Project, environment: Environment, manifest: str, code: str = "") -> Definition:
+        """The definition of a checked project; ``code`` is the digest of its folder."""
+        data = {
+            "project": project.model_dump(mode="json", by_alias=True, exclude_none=True),
+            "environment": environment.model_dump(mode="json"),
+        }
+        text = json.dumps(data, sort_keys=True, indent=1)
+        told = "\0".join((project.name, manifest, environment.name, text, code))
+        digest = hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+        return cls(project.name, manifest, environment.name, text, digest)
+
+    def plan(self, root: Path, commit: str) -> Plan:
+        """What the factory builds the DAG from; ``root`` is the repository that holds the project's code."""
+        data = json.loads(self.text)
+        project, environment = Project.model_validate(data["project"]), Environment.model_validate(data["environment"])
+        return Plan(project, environment, self.manifest, self.commit or commit, root)
+
+
+def code_digest(folder: Path) -> str:
+    """Digest of names and contents of all files below a folder; byte code and hidden files do not count."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in _files(folder):
+        digest.update(f"\0{os.path.relpath(path, folder)}\0".encode())
+        try:
+            with open(path, "rb") as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+        except OSError:
+            digest.update(b"\0unreadable")
+    return digest.hexdigest()
+
+
+def fingerprint(*paths: Path) -> int:
+    """Changes when a file at or below one of the paths does: from their stat alone, valid inside this process."""
+    return hash(tuple(_stat(file) for path in paths for file in (_files(path) if path.is_dir() else (str(path),))))
+
+
+def _stat(path: str) -> tuple[str, int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return path, 0, 0, 0
+    return path, found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _files(folder: Path | str) -> Iterator[str]:
+    """All files below a folder in a fixed order; a link to a file counts as the file, a link to a folder as nothing."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+        elif not entry.is_dir():
+            yield entry.path

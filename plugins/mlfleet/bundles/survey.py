@@ -1,0 +1,150 @@
+"""Looking at a repository: which definitions its manifests give, and what is wrong with the others.
+
+A survey remembers what it saw by the files' stat, so that a look costs what has changed since the last one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mlfleet.bundles.definition import Definition, code_digest, fingerprint
+from mlfleet.errors import ConfigError, ManifestError
+from mlfleet.factory.dags import build_dag
+from mlfleet.factory.facts import UNKNOWN_COMMIT
+from mlfleet.manifest.diagnostics import errors
+from mlfleet.manifest.document import parse
+from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment
+from mlfleet.manifest.loading import Loaded, Repository, load_manifest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one manifest: ``definition`` is None when there is a ``problem``.
+
+    ``name``  of the project, None when the file does not tell it
+    """
+
+    manifest: str
+    name: str | None
+    definition: Definition | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every manifest of a repository is checked against and built for."""
+
+    repository: Repository
+    environment: Environment
+    all_environments: tuple[Environment, ...]
+
+    @classmethod
+    def of(cls, repository: Repository) -> Surroundings:
+        """Reads include/environments; raises ConfigError or ManifestError when the selected one cannot be used."""
+        chosen = select_environment(repository.environments)
+        paths = sorted(path for path in repository.environments.glob("*") if path.suffix in SUFFIXES)
+        found = (load_environment(path, repository.shown(path))[0] for path in paths)
+        return cls(repository, chosen, tuple(environment for environment in found if environment))
+
+
+@dataclass
+class Survey:
+    """All manifests of the repository at ``root``, look after look."""
+
+    root: Path
+    _environments: int = 0
+    _surroundings: Surroundings | None = None
+    _seen: dict[Path, tuple[int, Entry]] = field(default_factory=dict)
+
+    def look(self) -> tuple[list[Entry], str]:
+        """An entry per manifest in the order of their files, and what is wrong with the environment ("" if nothing).
+
+        With a broken environment there are no entries: no manifest can be judged.
+        """
+        repository = Repository(self.root)
+        paths = repository.manifests()
+        if not paths:
+            self._seen.clear()
+            return [], ""
+        try:
+            surroundings = self._look_around(repository)
+        except (ConfigError, ManifestError) as error:
+            self._surroundings = None
+            return [], str(error)
+        seen = {path: self._look_at(path, surroundings) for path in paths}
+        self._seen = seen
+        return _without_twins([entry for _, entry in seen.values()], self.root), ""
+
+    def _look_around(self, repository: Repository) -> Surroundings:
+        now = fingerprint(repository.environments)
+        if self._surroundings is None or now != self._environments:
+            self._seen.clear()
+            self._surroundings = Surroundings.of(repository)
+            self._environments = now
+        return self._surroundings
+
+    def _look_at(self, path: Path, surroundings: Surroundings) -> tuple[int, Entry]:
+        fingerprinted, entry = self._seen.get(path, (None, None))
+        # Before the reading: what is written meanwhile is seen by the next look. So is the folder of a project that is
+        # not called like its file, which is known only afterwards.
+        now = _fingerprint(path, entry.name if entry else path.stem, surroundings.repository)
+        return (now, entry) if entry and fingerprinted == now else (now, examine(path, surroundings))
+
+
+def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> Entry:
+    """Reads, checks and (``with_code``) tries one manifest; never raises for what is wrong with it.
+
+    ``with_code``  the digest takes the project's code in, and its DAG is built once to see that it can be
+    """
+    repository = surroundings.repository
+    loaded = load_manifest(path, repository, surroundings.all_environments)
+    name = (loaded.document.data or {}).get("name")
+    entry = Entry(loaded.document.file, name if isinstance(name, str) else None)
+    if loaded.project is None:
+        return replace(entry, problem=_told(loaded))
+    code = code_digest(repository.folder_of(loaded.project.name)) if with_code else ""
+    definition = Definition.of(loaded.project, surroundings.environment, entry.manifest, code)
+    if with_code:
+        try:
+            build_dag(definition.plan(repository.root, UNKNOWN_COMMIT))
+        except Exception as error:  # a fault of the factory must stay with the one project that shows it
+            loaded.document.report("MF020", (), f"no DAG could be built from this manifest: {_short(error)}")
+            return replace(entry, problem=_told(loaded))
+    return replace(entry, definition=definition)
+
+
+def _fingerprint(path: Path, name: str | None, repository: Repository) -> int:
+    return fingerprint(path, *([repository.folder_of(name)] if name and "/" not in name else []))
+
+
+def _told(loaded: Loaded) -> str:
+    return "\n".join(str(found) for found in errors(loaded.diagnostics))
+
+
+def _short(error: Exception) -> str:
+    return str(error) if isinstance(error, (ConfigError, ManifestError)) else f"{type(error).__name__}: {error}"
+
+
+def _without_twins(entries: list[Entry], root: Path) -> list[Entry]:
+    """Two manifests with one name: the file that is called like the project keeps it, so nobody is broken.
+
+    It keeps the name also while it has errors: a copy must not take the place of its last good DAG.
+    """
+    holders: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda item: (Path(item.manifest).stem != item.name, item.manifest)):
+        if entry.name:
+            holders.setdefault(entry.name, entry)
+    return [
+        entry
+        if entry.definition is None or holders[entry.definition.name] is entry
+        else _twin(entry, holders[entry.definition.name].manifest, root)
+        for entry in entries
+    ]
+
+
+def _twin(entry: Entry, holder: str, root: Path) -> Entry:
+    document = parse((root / entry.manifest).read_text(encoding="utf-8"), entry.manifest)
+    document.report("MF015", ("name",), f"{entry.name!r} is {holder} already",
+                    "a name is the id of one DAG: choose another one")  # fmt: skip
+    return replace(entry, definition=None, problem=str(document.diagnostics[-1]))

@@ -1,0 +1,206 @@
+"""What each key of a manifest means, with examples: what an editor shows at a key, and what `mlfleet explain` prints.
+
+It stands beside the models and not in them, so that the DAG processor does not load it. A field of a model that has a
+`description` of its own needs no entry; a test asks that every field has one or the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Words(NamedTuple):
+    """The explanation of a key and values that it can have."""
+
+    text: str
+    examples: tuple[Any, ...] = ()
+
+
+_TIMEOUT = "How long it may take before it is stopped and the task fails."
+_ON_FAILED = (
+    "What a retry does with a run that failed: `resubmit` starts a new one, `resume` goes on from where it got to, "
+    "`fail` does nothing."
+)
+
+# By the name of the model and the key as manifests write it.
+DOCUMENTATION: dict[str, dict[str, Words]] = {
+    "Project": {
+        "apiVersion": Words("Version of the rules; within one they are only relaxed.", ("mlfleet/v1",)),
+        "kind": Words("Always `Project`.", ("Project",)),
+        "name": Words(
+            "Name of the project: its DAG id, and its folder below include/pipelines. 1 to 63 small letters, digits "
+            "and inner hyphens; no two projects have the same.",
+            ("price-suggestion",),
+        ),
+        "title": Words("Name for people, shown instead of the DAG id.", ("Price suggestion",)),
+        "description": Words(
+            "What the project is for; the beginning of the DAG's documentation.",
+            ("Suggests a price for a diamond from its features.",),
+        ),
+        "owners": Words("Who answers for the project; the first one owns its tasks.", ([{"github": "@acme/pricing"}],)),
+        "links": Words(
+            "Web pages about the project, shown in the DAG's documentation.",
+            ([{"title": "Runbook", "url": "https://example.com/runbook"}],),
+        ),
+        "tags": Words("Tags of the DAG, beside `mlfleet` and the owners.", (["regression", "daily"],)),
+        "annotations": Words("Free form for other tools; mlfleet does not read it.", ({"cost-centre": "4711"},)),
+        "schedule": Words("When a run starts; without it only by hand.", ({"cron": "0 3 * * *"},)),
+        "experiments": Words(
+            "The models of the project; each is trained in a task group of its own.", ([{"name": "Default"}],)
+        ),
+        "training": Words(
+            "How each experiment is trained: with Polyaxon, then with Kubeflow Pipelines, or either.",
+            ({"kfp": {"pipeline": "pipeline.py:train"}},),
+        ),
+        "evaluation": Words(
+            "The bound that every experiment must keep, or nothing is released.",
+            ({"metric": "mae", "direction": "min", "max": 800},),
+        ),
+        "image": Words("The container image that is built from the trained models.", ({"repository": "ml/prices"},)),
+        "deploy": Words(
+            "Who brings the released image into production.",
+            ({"spinnaker": {"application": "prices", "pipeline": "deploy-model"}},),
+        ),
+        "retries": Words("How often a failed task is tried again.", ({"count": 2, "delay": "5m"},)),
+    },
+    "Owner": {
+        "github": Words(
+            "A GitHub user, or a team with its organisation. In quotes, because of the @.",
+            ("@acme/pricing", "@octocat"),
+        ),
+        "email": Words("An address that reads mail about the project.", ("pricing@example.com",)),
+        "slack": Words("A channel or person in Slack.", ("#pricing",)),
+    },
+    "Link": {
+        "title": Words("What the link says.", ("Runbook",)),
+        "url": Words("Its address, with https://.", ("https://example.com/runbook",)),
+    },
+    "Schedule": {
+        "cron": Words(
+            "Five fields: minute, hour, day of month, month, day of week; or a preset. A run's data is what came "
+            "between two of these times.",
+            ("0 3 * * *", "@daily"),
+        ),
+        "asset": Words("Name of another project: its release starts a run of this one.", ("price-suggestion",)),
+        "start_date": Words("The first day that the schedule counts from, at midnight in `timezone`.", ("2026-11-01",)),
+        "timezone": Words("Name from the IANA time zone database, in which `cron` is read.", ("Asia/Tokyo", "UTC")),
+        "catchup": Words("Whether runs since `start_date` that did not happen are made up for.", (False,)),
+        "window": Words("How far back the data of a run by hand or by an asset reaches.", ("1d", "7d")),
+    },
+    "Experiment": {
+        "name": Words(
+            "Name of the experiment; in small letters and with hyphens it is the id of its task group.",
+            ("Trading Cards",),
+        ),
+        "params": Words("Values of this experiment, read as `${experiment.params.NAME}`.", ({"segment": "Premium"},)),
+    },
+    "Training": {
+        "polyaxon": Words("A Polyaxon run or tuning for each experiment.", ({"polyaxonfile": "polyaxonfile.yaml"},)),
+        "kfp": Words(
+            "A run of a Kubeflow pipeline for each experiment, after Polyaxon's.", ({"pipeline": "pipeline.py:train"},)
+        ),
+    },
+    "PolyaxonTraining": {
+        "polyaxonfile": Words(
+            "A component or an operation, relative to include/pipelines/<project>.", ("polyaxonfile.yaml",)
+        ),
+        "files": Words(
+            "Files of the project that travel with the run and lie in its working folder.",
+            (["train.py", "features.py"],),
+        ),
+        "params": Words("Values of the polyaxonfile's inputs.", ({"segment": "${experiment.params.segment}"},)),
+        "matrix": Words(
+            "Polyaxon's own section; makes a tuning of the run.",
+            ({"kind": "grid", "params": {"depth": {"kind": "choice", "value": [2, 4]}}},),
+        ),
+        "best_by": Words(
+            "Which run of the matrix is the best; read as `${polyaxon.best.inputs.NAME}`.",
+            ({"metric": "mae", "direction": "min"},),
+        ),
+        "timeout": Words(_TIMEOUT, ("4h",)),
+        "on_failed": Words(_ON_FAILED, ("resubmit",)),
+    },
+    "BestBy": {
+        "metric": Words("An output of the runs.", ("mae",)),
+        "direction": Words("Which way is better.", ("min",)),
+    },
+    "Matrix": {
+        "kind": Words("How values are chosen.", ("grid", "random")),
+        "params": Words(
+            "The values of each input that is searched.", ({"depth": {"kind": "choice", "value": [2, 4]}},)
+        ),
+        "values": Words("For a `mapping`: the inputs of each run.", ([{"depth": 2}, {"depth": 4}],)),
+        "concurrency": Words("How many runs at the same time.", (2,)),
+        "numRuns": Words("How many runs a random, bayes or hyperopt search makes.", (20,)),
+        "numInitialRuns": Words("Random runs before a bayes search chooses.", (5,)),
+        "maxIterations": Words("Upper bound of iterations.", (10,)),
+        "seed": Words("Seed of the random choice.", (7,)),
+        "eta": Words("hyperband: the share of runs that goes on is one over this.", (3,)),
+        "algorithm": Words("hyperopt: its algorithm.", ("tpe",)),
+        "resource": Words("hyperband: the input that says what a run may use.", ({"name": "epochs", "type": "int"},)),
+        "metric": Words("What the search optimizes.", ({"name": "mae", "optimization": "minimize"},)),
+        "utilityFunction": Words("bayes: how the next run is chosen.", ({"acquisitionFunction": "ucb"},)),
+        "resume": Words("hyperband: whether runs go on from their checkpoints.", (False,)),
+        "tuner": Words("The component that runs the search.", ({"hubRef": "acme/tuner"},)),
+        "earlyStopping": Words(
+            "When the search ends before all runs were made.",
+            ([{"kind": "metric_early_stopping", "metric": "mae", "value": 100, "optimization": "minimize"}],),
+        ),
+    },
+    "KFPTraining": {
+        "pipeline": Words(
+            "File and function of the pipeline, relative to include/pipelines/<project>.", ("pipeline.py:train",)
+        ),
+        "params": Words("Values of the pipeline's parameters.", ({"until": "${data.end}"},)),
+        "caching": Words(
+            "Whether steps with equal inputs come from older runs. The cache knows params, and not the "
+            "data that they point to.",
+            (False,),
+        ),
+        "timeout": Words(_TIMEOUT, ("4h",)),
+        "on_failed": Words(_ON_FAILED, ("resume",)),
+    },
+    "Evaluation": {
+        "metric": Words("A metric that the last training step of every experiment writes.", ("mae",)),
+        "direction": Words("Which way is better.", ("min",)),
+        "min": Words("The metric must be at least this.", (0.9,)),
+        "max": Words("The metric must be at most this.", (800,)),
+    },
+    "Image": {
+        "dockerfile": Words("Relative to include/pipelines/<project>.", ("Dockerfile",)),
+        "context": Words("Folder whose files the build sees, relative to include/pipelines/<project>.", (".",)),
+        "repository": Words(
+            "Path in the registry of the environment, without its host; without it the project's name.",
+            ("ml/price-suggestion",),
+        ),
+        "args": Words("Build arguments.", ({"BASE": "${env.base_image}"},)),
+        "models": Words("Where the trained models go in the build context.", ({"dest": "models"},)),
+    },
+    "ImageModels": {
+        "dest": Words("Folder in the build context; the models lie in DEST/<experiment>/.", ("models",)),
+    },
+    "Deploy": {
+        "spinnaker": Words(
+            "The pipeline whose docker trigger the release's tag matches.",
+            ({"application": "prices", "pipeline": "deploy-model"},),
+        ),
+        "timeout": Words("How long the deployment may take before the task fails; it is not stopped.", ("1h",)),
+        "on_kill": Words(
+            "What happens to the execution when somebody ends the Airflow task: it is left running, or cancelled.",
+            ("leave",),
+        ),
+        "on_not_started": Words(
+            "What to do when no execution came of the release: fail, or start the pipeline by hand "
+            "with the same image.",
+            ("fail",),
+        ),
+    },
+    "SpinnakerTarget": {
+        "application": Words("Name of the Spinnaker application.", ("prices",)),
+        "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+    },
+    "Retries": {
+        "count": Words("How often; 0 for never.", (1,)),
+        "delay": Words("How long after the failure.", ("1m",)),
+    },
+}

@@ -161,6 +161,7 @@ class SpinnakerSystem:
         OutcomeUnknown when the answer was lost and nothing appeared (asking again starts nothing twice).
         """
         followed = self._followed
+        start = await start_by_hand(self._client, self._wanted)
         own = followed.own(await self._search([self]))
         for row in own:
             if not never_began(row, self._wanted.image):
@@ -170,7 +171,7 @@ class SpinnakerSystem:
         followed.forget({str(row["id"]) for row in own})
         lost: OutcomeUnknown | None = None
         try:
-            await start_by_hand(self._client, self._wanted)
+            await start()
         except OutcomeUnknown as exc:
             lost = exc
         followed.asked_at, followed.answered = self._now(), lost is None

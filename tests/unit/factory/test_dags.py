@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk import AssetAny, CronDataIntervalTimetable
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from mlfleet.factory.retries import FleetRetryPolicy
@@ -225,3 +226,40 @@ def test_what_happens_after_a_failure_is_said_per_step() -> None:
     assert dag.get_task("default.polyaxon").on_failed == "fail"
     assert dag.get_task("deploy").on_kill_policy == "stop"
     assert (plain.get_task("deploy").on_not_started, dag.get_task("deploy").on_not_started) == ("fail", "start")
+
+
+def test_the_edge_that_carries_the_decision_says_what_it_depends_on() -> None:
+    def label(text: str) -> str:
+        return str(dag_of(text).get_edge_info("release", "deploy")["label"])
+
+    assert label(FULL) == "mae at most 800, no backfill"
+    assert label(FULL.replace("max: 800", "min: 0.5, max: 800")) == "mae at least 0.5 and at most 800, no backfill"
+    delivery = MINIMAL + "image: {}\ndeploy: {spinnaker: {application: a, pipeline: b}}\n"
+    assert label(delivery) == "no backfill"
+
+
+def test_the_trigger_form() -> None:
+    text = FULL.replace("params: {data:", "params: {rounds: 5, deep: true, rate: 0.1, kind: gbt, list: [1], data:")
+    params = dag_of(text).params
+    assert list(params) == [
+        "release", "window", "polyaxon.deep", "polyaxon.kind", "polyaxon.rate", "polyaxon.rounds",
+    ]  # fmt: skip
+    assert {name: params.get_param(name).schema["type"] for name in params if "." in name} == {
+        "polyaxon.deep": "boolean", "polyaxon.kind": "string", "polyaxon.rate": "number", "polyaxon.rounds": "integer",
+    }  # fmt: skip
+    assert params.get_param("release").schema["enum"] == ["auto", "never"]
+    assert (params["release"], params["window"], params["polyaxon.rounds"]) == ("auto", None, 5)
+    assert list(dag_of(MINIMAL).params) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("release", ["auto", "never"], ["always"]), ("window", [None, "7d", "PT12H"], ["a week", 7])],
+)
+def test_the_form_takes_what_the_tasks_understand(name: str, good: list[Any], bad: list[Any]) -> None:
+    param = dag_of(FULL).params.get_param(name)
+    for value in good:
+        assert param.resolve(value) == value
+    for value in bad:
+        with pytest.raises(ParamValidationError):
+            param.resolve(value)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -263,3 +263,26 @@ def test_the_form_takes_what_the_tasks_understand(name: str, good: list[Any], ba
     for value in bad:
         with pytest.raises(ParamValidationError):
             param.resolve(value)
+
+
+NOTIFY = MINIMAL + "notify: {webhook: room, events: [failure, success], late_after: 6h}\n"
+
+
+def test_who_is_told() -> None:
+    dag = dag_of(NOTIFY)
+    assert [(item.conn_id, item.event) for item in (*dag.on_failure_callback, *dag.on_success_callback)] == [
+        ("room", "failed"), ("room", "succeeded"),
+    ]  # fmt: skip
+    (alert,) = dag.deadline
+    assert alert.interval == timedelta(hours=6)
+    assert alert.callback.path == "mlfleet.notifications.webhook.late"
+    assert dag_of(MINIMAL).deadline is None
+    only_failures = dag_of(MINIMAL + "notify: {webhook: room}\n")
+    assert (bool(only_failures.on_failure_callback), only_failures.on_success_callback) == (True, None)
+
+
+def test_callbacks_and_deadlines_are_serialized_alike() -> None:
+    told = json.dumps(serialized(NOTIFY))
+    assert told == json.dumps(serialized(NOTIFY))
+    assert "0x" not in told
+    assert serialized(NOTIFY.replace("6h", "7h")) != serialized(NOTIFY)

@@ -128,5 +128,6 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": _modules("sensors", SYSTEMS),
         "triggers": _modules("triggers", SYSTEMS),
         "cli": ["mlfleet.airflow_cli.get_cli_commands"],
+        "notifications": ["mlfleet.notifications.webhook.WebhookNotifier"],
         "extra-links": ["mlfleet.links.remote_job.RemoteJobLink"],
     }

@@ -17,6 +17,8 @@ from mlfleet.factory.facts import (
     start_of,
     tags_of,
 )
+from mlfleet.factory.form import form_of
+from mlfleet.factory.notifications import notifications_of
 from mlfleet.factory.plan import Plan
 from mlfleet.factory.training import train
 from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
@@ -37,6 +39,8 @@ def build_dag(plan: Plan) -> DAG:
         owner_links=owner_links_of(project),
         dag_display_name=project.title or project.name,
         tags=tags_of(project),
+        **notifications_of(project),
+        params=form_of(project),
         # Loaders hand DAGs to Airflow themselves: one that is only being checked must not be picked up.
         auto_register=False,
     )

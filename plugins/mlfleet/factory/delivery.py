@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, Label
 
 from mlfleet.factory.facts import ordered, static_references
 from mlfleet.factory.plan import Plan
-from mlfleet.manifest.models import Deploy, Evaluation, Image
+from mlfleet.manifest.models import Deploy, Evaluation, Image, Project
 from mlfleet.operators.evaluate import EvaluateOperator
 from mlfleet.operators.image import BuildImageOperator
 from mlfleet.operators.release import ReleaseOperator
@@ -40,10 +40,23 @@ def deliver(plan: Plan, trained: dict[str, BaseOperator]) -> BaseOperator | None
         if project.deploy:
             chain.append(_deploy(plan, project.deploy))
     for earlier, later in itertools.pairwise(chain):
-        earlier >> later
+        if earlier.task_id == RELEASE:
+            earlier >> Label(_condition(project)) >> later
+        else:
+            earlier >> later
     for task in trained.values() if chain else ():
         task >> chain[0]
     return chain[-1] if chain else None
+
+
+def _condition(project: Project) -> str:
+    """What makes `release` go on to production, on the edge of the graph that carries the decision."""
+    evaluation = project.evaluation if project.training else None
+    bound = evaluation and " and ".join(
+        f"{word} {value:g}" for word, value in (("at least", evaluation.min), ("at most", evaluation.max))
+        if value is not None
+    )  # fmt: skip
+    return f"{evaluation.metric} {bound}, no backfill" if evaluation else "no backfill"
 
 
 def _references(plan: Plan) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def check(document: Document, surroundings: Surroundings) -> None:
     _check_schedule(document)
     _check_sections(document)
     _check_pools(document)
+    _check_notify(document)
     _check_texts(document, surroundings)
     if surroundings.folder is not None:
         _check_files(document, surroundings.root, surroundings.folder)
@@ -159,6 +160,18 @@ def _check_pools(document: Document) -> None:
         if not there.get(name, True):
             document.report("MF016", ("pools", name), f"this project has no task {name!r}",
                             "remove it", key=True)  # fmt: skip
+
+
+def _check_notify(document: Document) -> None:
+    events = at(document.data, "notify", "events")
+    if not isinstance(events, list):
+        return
+    for index, event in enumerate(events):
+        if event in events[:index]:
+            document.report("MF015", ("notify", "events", index), f"{event!r} is in the list already", "remove one")
+    if not events and not at(document.data, "notify", "late_after"):
+        document.report("MF011", ("notify", "events"), "`notify` tells nothing: no events, and no `late_after`",
+                        "name an event, or leave `notify` out")  # fmt: skip
 
 
 def _check_bounds(document: Document, evaluation: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             "Airflow pools that tasks take their slots from. A pool must exist, or its tasks never start.",
             ({"default": "ml", "build_image": "builds"},),
         ),
+        "notify": Words("Who is told about the runs.", ({"webhook": "pricing_room", "late_after": "6h"},)),
         "targets": Words(
             "What is different in an environment (a file of include/environments): any keys of a manifest, merged by "
             "key, `experiments` by name and `links` by title; other lists are replaced, `null` takes a section away.",
@@ -219,6 +220,14 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     "SpinnakerTarget": {
         "application": Words("Name of the Spinnaker application.", ("prices",)),
         "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+    },
+    "Notify": {
+        "webhook": Words(
+            "An Airflow connection whose password is the address of a chat room (Slack, Google Chat, Mattermost).",
+            ("pricing_room",),
+        ),
+        "events": Words("What ends of a run are told.", (["failure"], ["failure", "success"])),
+        "late_after": Words("Tell when a run is not done this long after it was queued.", ("6h",)),
     },
     "Pools": {
         "default": Words("For all tasks that are not named.", ("ml",)),

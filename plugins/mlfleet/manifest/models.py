@@ -290,6 +290,14 @@ class Retries(Section):
     delay: Duration = datetime.timedelta(minutes=1)
 
 
+class Notify(Section):
+    """What a chat room is told about the runs; ``webhook`` is an Airflow connection that holds the room's address."""
+
+    webhook: Text
+    events: list[Literal["failure", "success"]] = Field(default=["failure"], max_length=2)
+    late_after: Duration | None = None
+
+
 class Pools(Section):
     """Airflow's pools that the tasks take their slots from: ``default`` for all, or by the name of a task."""
 
@@ -324,6 +332,7 @@ class Project(Section):
     deploy: Deploy | None = None
     retries: Retries = Retries()
     pools: Pools | None = None
+    notify: Notify | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -54,6 +54,17 @@ def own_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(params or {})
 
 
+def param_of(system: str, name: str) -> str:
+    """What a param of training is called among the DAG's params."""
+    return f"{system}.{name}"
+
+
+def as_asked(params: Mapping[str, Any], system: str, context: Context) -> dict[str, Any]:
+    """``params`` with the values that a person gave this run in the trigger dialog (`factory.form`)."""
+    asked: Mapping[str, Any] = context.get("params") or {}
+    return {name: asked.get(param_of(system, name), value) for name, value in params.items()}
+
+
 class MlfleetOperator(BaseOperator):
     """Every operator of mlfleet: takes ``references`` and resolves ``${...}`` with them; no Jinja in its arguments."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.errors import JobError, SpecError
 from mlfleet.hooks.kfp import KFPHook
-from mlfleet.operators.base import find_file, own_params
+from mlfleet.operators.base import as_asked, find_file, own_params
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.kfp import KFPSystem
@@ -60,7 +60,7 @@ class KFPRunOperator(BaseRemoteJobOperator):
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """The compiled pipeline and its parameters. Raises SpecError, ConfigError."""
         # References first: a missing one is known in no time, the compiler takes seconds.
-        params = values.resolve(self.run_params)
+        params = values.resolve(as_asked(self.run_params, "kfp", context))
         root = values.resolve(self.pipeline_root)
         path, _, function = self.pipeline.rpartition(":") if ".py:" in self.pipeline else (self.pipeline, "", "")
         package = load_package(find_file(path, context), function, enable_caching=self.enable_caching)

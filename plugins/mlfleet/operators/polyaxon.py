@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import ConfigError, JobError, SpecError
 from mlfleet.hooks.polyaxon import PolyaxonHook
-from mlfleet.operators.base import find_file, own_params
+from mlfleet.operators.base import as_asked, find_file, own_params
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.polyaxon import PolyaxonSystem
@@ -69,7 +69,7 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
         operation = build_operation(
             _read(find_file(self.polyaxonfile, context)),
             source=self.polyaxonfile,
-            params=values.resolve(self.run_params),
+            params=values.resolve(as_asked(self.run_params, "polyaxon", context)),
             matrix=values.resolve(self.matrix) if self.matrix else None,
             files={name: _read(find_file(path, context)) for name, path in self.files.items()},
         )

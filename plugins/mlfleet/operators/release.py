@@ -18,7 +18,7 @@ from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.base import MlfleetOperator
 from mlfleet.operators.records import TaskStateRecords, teller
-from mlfleet.operators.release_policy import Facts, Verdict, decide
+from mlfleet.operators.release_policy import AUTO, Facts, Verdict, decide
 from mlfleet.operators.run_values import task_identity
 from mlfleet.remote import ordinal
 from mlfleet.remote.job import JobKey, digest
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlfleet.operators.run_values import RunValues
 
 DECISION = "decision"
+# Of the DAG's params: auto or never.
+RELEASE_PARAM = "release"
 
 
 class ReleaseOperator(MlfleetOperator):
@@ -93,7 +95,8 @@ class ReleaseOperator(MlfleetOperator):
             except LookupError:
                 evaluation = None
         run_type = context["dag_run"].run_type
-        return Facts(str(getattr(run_type, "value", run_type) or ""), bool(self.evaluate_task_id), evaluation)
+        asked = str((context.get("params") or {}).get(RELEASE_PARAM, AUTO))
+        return Facts(str(getattr(run_type, "value", run_type) or ""), bool(self.evaluate_task_id), evaluation, asked)
 
     def _image(self, values: RunValues) -> dict[str, str]:
         """Repository and digest of what was built."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BACKFILL = "backfill"
+AUTO, NEVER = "auto", "never"
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Facts:
                     processes again has become a "backfill" too (airflow.md 5)
     ``evaluated``   whether the project has an evaluation; if not, ``evaluation`` is ignored
     ``evaluation``  what the evaluation task handed on: ``{"passed", "results"}``
+    ``asked``       what the person who started the run wants: "auto" or "never"
     """
 
     run_type: str
     evaluated: bool
     evaluation: Mapping[str, Any] | None = None
+    asked: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ def decide(facts: Facts) -> Verdict:
     return Verdict(True, "the evaluation passed" if facts.evaluated else "the project has no evaluation")
 
 
+def _not_unwanted(facts: Facts) -> str | None:
+    if facts.asked == NEVER:
+        return "whoever started this run asked for no release"
+    return None if facts.asked == AUTO else f"nobody knows what release: {facts.asked} means"
+
+
 def _not_a_backfill(facts: Facts) -> str | None:
     if facts.run_type == BACKFILL:
         return "this run is a backfill, and a backfill is never released"
@@ -71,6 +80,7 @@ def _sentence(result: Mapping[str, Any]) -> str:
 
 
 GUARDS: Mapping[str, Callable[[Facts], str | None]] = {
+    "asked": _not_unwanted,
     "backfill": _not_a_backfill,
     "evaluation": _evaluation_passed,
 }

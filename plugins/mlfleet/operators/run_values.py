@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
+from mlfleet.errors import ConfigError
 from mlfleet.manifest.references import resolve
 from mlfleet.remote.job import TaskIdentity, digest
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = timedelta(days=1)
 _DAY = timedelta(days=1)
+# Of the DAG's params: a duration, or None.
+WINDOW_PARAM = "window"
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,36 @@ class DataInterval:
         return moment.isoformat(timespec="seconds")
 
 
+def asked_window(context: Context) -> timedelta | None:
+    """How far back the person who started the run wants its data to reach; ConfigError when that is no duration."""
+    text = (context.get("params") or {}).get(WINDOW_PARAM)
+    if text is None:
+        return None
+    # Only a run by hand comes here; the field types of manifests are not loaded for all others.
+    from pydantic_core import PydanticCustomError
+
+    from mlfleet.manifest.values import parse_duration
+
+    try:
+        return parse_duration(text)
+    except PydanticCustomError as error:
+        raise ConfigError(f"the run's param `{WINDOW_PARAM}`: {error}", "the trigger dialog") from None
+
+
 def data_interval(context: Context, window: timedelta = DEFAULT_WINDOW) -> DataInterval:
     """The data that this run is about, in the DAG's time zone.
 
     A run with a data interval (scheduled, backfill, manual with a logical date) has exactly that one. One without
     (asset, manual without a logical date), or with an empty one, ends at its ``run_after`` and reaches back ``window``.
+    A window that was asked for in the trigger dialog counts for every run.
     """
     run = context["dag_run"]
     start, end = run.data_interval_start, run.data_interval_end
     if end is None:
         start, end = None, run.run_after
-    if start is None or start >= end:
-        start = end - window
+    asked = asked_window(context)
+    if asked or start is None or start >= end:
+        start = end - (asked or window)
     zone = _zone(context)
     return DataInterval(start.astimezone(zone), end.astimezone(zone))
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
 from airflow.sdk import AssetAny, CronDataIntervalTimetable
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from mlfleet.factory.retries import FleetRetryPolicy
@@ -225,3 +226,63 @@ def test_what_happens_after_a_failure_is_said_per_step() -> None:
     assert dag.get_task("default.polyaxon").on_failed == "fail"
     assert dag.get_task("deploy").on_kill_policy == "stop"
     assert (plain.get_task("deploy").on_not_started, dag.get_task("deploy").on_not_started) == ("fail", "start")
+
+
+def test_the_edge_that_carries_the_decision_says_what_it_depends_on() -> None:
+    def label(text: str) -> str:
+        return str(dag_of(text).get_edge_info("release", "deploy")["label"])
+
+    assert label(FULL) == "mae at most 800, no backfill"
+    assert label(FULL.replace("max: 800", "min: 0.5, max: 800")) == "mae at least 0.5 and at most 800, no backfill"
+    delivery = MINIMAL + "image: {}\ndeploy: {spinnaker: {application: a, pipeline: b}}\n"
+    assert label(delivery) == "no backfill"
+
+
+def test_the_trigger_form() -> None:
+    text = FULL.replace("params: {data:", "params: {rounds: 5, deep: true, rate: 0.1, kind: gbt, list: [1], data:")
+    params = dag_of(text).params
+    assert list(params) == [
+        "release", "window", "polyaxon.deep", "polyaxon.kind", "polyaxon.rate", "polyaxon.rounds",
+    ]  # fmt: skip
+    assert {name: params.get_param(name).schema["type"] for name in params if "." in name} == {
+        "polyaxon.deep": "boolean", "polyaxon.kind": "string", "polyaxon.rate": "number", "polyaxon.rounds": "integer",
+    }  # fmt: skip
+    assert params.get_param("release").schema["enum"] == ["auto", "never"]
+    assert (params["release"], params["window"], params["polyaxon.rounds"]) == ("auto", None, 5)
+    assert list(dag_of(MINIMAL).params) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("release", ["auto", "never"], ["always"]), ("window", [None, "7d", "PT12H"], ["a week", 7])],
+)
+def test_the_form_takes_what_the_tasks_understand(name: str, good: list[Any], bad: list[Any]) -> None:
+    param = dag_of(FULL).params.get_param(name)
+    for value in good:
+        assert param.resolve(value) == value
+    for value in bad:
+        with pytest.raises(ParamValidationError):
+            param.resolve(value)
+
+
+NOTIFY = MINIMAL + "notify: {webhook: room, events: [failure, success], late_after: 6h}\n"
+
+
+def test_who_is_told() -> None:
+    dag = dag_of(NOTIFY)
+    assert [(item.conn_id, item.event) for item in (*dag.on_failure_callback, *dag.on_success_callback)] == [
+        ("room", "failed"), ("room", "succeeded"),
+    ]  # fmt: skip
+    (alert,) = dag.deadline
+    assert alert.interval == timedelta(hours=6)
+    assert alert.callback.path == "mlfleet.notifications.webhook.late"
+    assert dag_of(MINIMAL).deadline is None
+    only_failures = dag_of(MINIMAL + "notify: {webhook: room}\n")
+    assert (bool(only_failures.on_failure_callback), only_failures.on_success_callback) == (True, None)
+
+
+def test_callbacks_and_deadlines_are_serialized_alike() -> None:
+    told = json.dumps(serialized(NOTIFY))
+    assert told == json.dumps(serialized(NOTIFY))
+    assert "0x" not in told
+    assert serialized(NOTIFY.replace("6h", "7h")) != serialized(NOTIFY)

@@ -115,6 +115,15 @@ def test_a_no_skips_and_pushes_nothing(
     assert task.pushed["decision"]["guard"] == guard
 
 
+def test_who_starts_a_run_can_ask_for_no_release(digest: str, registry: FakeRegistry) -> None:
+    task = run(digest)
+    with pytest.raises(AirflowSkipException, match="asked for no release"):
+        operator().execute({**task.context(), "params": {"release": "never"}})
+    assert not registry.puts
+    assert task.pushed["decision"]["guard"] == "asked"
+    assert operator().execute({**task.context(), "params": {"release": "auto"}})["released"] is True
+
+
 def test_an_evaluation_that_handed_on_nothing_is_a_no(digest: str, registry: FakeRegistry) -> None:
     task = run(digest)
     del task.results["evaluate"]

@@ -63,3 +63,9 @@ def test_a_yes_needs_every_guard(run_type: str, evaluated: bool, passed: Any) ->
     assert verdict.release == (run_type not in ("", "backfill") and (not evaluated or passed is True))
     assert verdict.reason
     assert bool(verdict.guard) != verdict.release
+
+
+@pytest.mark.parametrize(("asked", "guard"), [("auto", ""), ("never", "asked"), ("always", "asked"), ("", "asked")])
+def test_nobody_releases_against_the_wish_of_who_started_the_run(asked: str, guard: str) -> None:
+    verdict = decide(Facts("manual", True, PASSED, asked))
+    assert (verdict.release, verdict.guard) == (guard == "", guard)

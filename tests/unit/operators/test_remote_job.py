@@ -345,6 +345,28 @@ def test_the_params_of_a_dag_are_not_those_of_the_run(package: Path) -> None:
     assert none.run_params == {}
 
 
+def test_a_run_has_the_params_that_were_asked_for_in_the_trigger_dialog(tmp_path: Path) -> None:
+    (tmp_path / "polyaxonfile.yaml").write_text(
+        "kind: component\ninputs: [{name: rounds, type: int}, {name: segment, type: str}]\n"
+        "run: {kind: job, container: {image: python}}\n"
+    )
+    task = PolyaxonRunOperator(
+        task_id="polyaxon",
+        project="prices",
+        polyaxonfile=str(tmp_path / "polyaxonfile.yaml"),
+        params={"rounds": 5, "segment": "${project.name}"},
+        references={"static": {"project.name": "prices"}},
+    )
+
+    def params(asked: dict[str, Any]) -> Any:
+        context = {**Run().context(), "params": asked}
+        return json.loads(task.make_spec(task.values(context), context)["content"])["params"]
+
+    assert {name: item["value"] for name, item in params({}).items()} == {"rounds": 5, "segment": "prices"}
+    asked = params({"polyaxon.rounds": 9, "kfp.rounds": 7, "rounds": 8})
+    assert {name: item["value"] for name, item in asked.items()} == {"rounds": 9, "segment": "prices"}
+
+
 def test_a_polyaxon_run_takes_its_code_with_it(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print(1)\n")
     (tmp_path / "polyaxonfile.yaml").write_text(

@@ -118,3 +118,20 @@ def test_an_interval_is_aware_and_forward() -> None:
     found = data_interval(context(**interval(None, None)), timedelta(hours=1))
     assert found.end - found.start == timedelta(hours=1)
     assert found.start.tzinfo is not None
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "manual"])
+def test_a_window_that_was_asked_for_counts_for_every_run(run_type: str) -> None:
+    given = interval(datetime(2026, 11, 8, 3, tzinfo=UTC), datetime(2026, 11, 9, 3, tzinfo=UTC))
+    made = context(run_type=run_type, **given)
+    made["params"] = {"window": "3d"}
+    assert bounds(made, WEEK) == ("2026-11-06", "2026-11-09")
+    made["params"] = {"window": None}
+    assert bounds(made, WEEK) == ("2026-11-08", "2026-11-09")
+
+
+def test_a_window_that_is_no_duration() -> None:
+    made = context(**interval(None, None))
+    made["params"] = {"window": "soon"}
+    with pytest.raises(ConfigError, match="'soon' is not a duration"):
+        RunValues(made)

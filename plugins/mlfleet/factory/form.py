@@ -1,0 +1,49 @@
+"""What a person can ask of a run in Airflow's trigger dialog; a run by schedule has the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow.sdk import Param
+
+from mlfleet.manifest.models import Project
+from mlfleet.operators.base import param_of
+from mlfleet.operators.release import RELEASE_PARAM
+from mlfleet.operators.run_values import WINDOW_PARAM
+
+# JSON Schema's names; bool stands before int, of which it is one.
+_TYPES: tuple[tuple[type, str], ...] = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"))
+_DURATION = "^(P[0-9WDTHMS]+|[0-9]+[wdhms])$"
+
+
+def form_of(project: Project) -> dict[str, Param]:
+    """The DAG's params by name, in the order of the form."""
+    form: dict[str, Param] = {}
+    if project.image:
+        form[RELEASE_PARAM] = Param(
+            "auto", title="Release", enum=["auto", "never"], type="string",
+            description="auto: as the evaluation says. never: train and build, and leave production as it is.",
+        )  # fmt: skip
+    if project.training or project.image:
+        form[WINDOW_PARAM] = Param(
+            None, title="Window of data", type=["null", "string"], pattern=_DURATION,
+            description="How far the data reaches back from its end, like 7d or PT12H. Empty: the run's data interval, "
+                        "or else the window of the manifest.",
+        )  # fmt: skip
+    form.update(_training(project))
+    return form
+
+
+def _training(project: Project) -> Iterator[tuple[str, Param]]:
+    """The params of training that are plain values: what holds references belongs to an experiment or to the run."""
+    training = project.training
+    sections = (("polyaxon", "Polyaxon"), ("kfp", "Kubeflow Pipelines"))
+    for system, title in sections:
+        section = getattr(training, system, None)
+        params: Mapping[str, Any] = section.params if section else {}
+        for name in sorted(params):
+            value = params[name]
+            kind = next((word for type_, word in _TYPES if isinstance(value, type_)), None)
+            if kind and "${" not in str(value):
+                yield param_of(system, name), Param(value, title=name, type=kind, section=title)

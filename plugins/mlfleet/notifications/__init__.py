@@ -1,0 +1,1 @@
+"""Telling people about runs: one module per way to reach them."""

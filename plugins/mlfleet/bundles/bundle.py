@@ -27,7 +27,7 @@ from mlfleet.bundles.survey import Entry, Surroundings, Survey, examine
 from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest.environments import selected_name
 from mlfleet.manifest.loading import Repository, find_manifest
-from mlfleet.manifest.models import is_project_name
+from mlfleet.manifest.names import is_project_name
 
 LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 log = logging.getLogger(__name__)

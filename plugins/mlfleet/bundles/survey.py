@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlfleet.bundles.definition import Definition, code_digest, fingerprint
+from mlfleet.bundles.trial import problem_of
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.dags import build_dag
 from mlfleet.factory.facts import UNKNOWN_COMMIT
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.document import Document, parse
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
+from mlfleet.manifest.step_checks import steps_of
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,9 @@ def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> E
     code = code_digest(repository.folder_of(loaded.project.name)) if with_code else ""
     definition = Definition.of(loaded.project, surroundings.environment, entry.manifest, code)
     if with_code:
-        try:
-            build_dag(definition.plan(repository.root, UNKNOWN_COMMIT))
-        except Exception as error:  # a fault of the factory must stay with the one project that shows it
-            loaded.document.report("MF020", (), f"no DAG could be built from this manifest: {_short(error)}")
+        problem, step = problem_of(definition.plan(repository.root, UNKNOWN_COMMIT))
+        if problem:
+            _report(loaded.document, problem, step)
             return replace(entry, problem=_told(loaded))
     return replace(entry, definition=definition)
 
@@ -137,8 +137,12 @@ def _told(loaded: Loaded) -> str:
     return "\n".join(str(found) for found in errors(loaded.diagnostics))
 
 
-def _short(error: Exception) -> str:
-    return str(error) if isinstance(error, (ConfigError, ManifestError)) else f"{type(error).__name__}: {error}"
+def _report(document: Document, problem: str, step: str) -> None:
+    place = next((path for path, found in steps_of(document.data) if found.get("name") == step), None)
+    if place is not None:
+        document.report("MF025", (*place, "name"), problem, "see what `mlfleet dag` says")
+    else:
+        document.report("MF020", (), f"no DAG could be built from this manifest: {problem}")
 
 
 def _without_twins(entries: list[Entry], root: Path) -> list[Entry]:

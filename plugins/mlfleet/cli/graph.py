@@ -32,7 +32,9 @@ def run(root: Path | None, project: str, output: str) -> int:
     from mlfleet.factory.plan import Plan
 
     environment = select_environment(repository.environments)
-    built = build_dag(Plan(loaded.project, environment, loaded.document.file, commit_of(repository.root)))
+    built = build_dag(
+        Plan(loaded.project, environment, loaded.document.file, commit_of(repository.root), repository.root)
+    )
     follows = {task.task_id: sorted(task.downstream_task_ids) for task in built.tasks}
     kinds = {task.task_id: task.task_type for task in built.tasks}
     if output == "json":

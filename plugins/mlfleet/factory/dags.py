@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
 
 from mlfleet.factory.delivery import deliver
 from mlfleet.factory.facts import (
@@ -20,6 +20,7 @@ from mlfleet.factory.facts import (
 from mlfleet.factory.form import form_of
 from mlfleet.factory.notifications import notifications_of
 from mlfleet.factory.plan import Plan
+from mlfleet.factory.steps import steps_at
 from mlfleet.factory.training import train
 from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
 
@@ -45,9 +46,7 @@ def build_dag(plan: Plan) -> DAG:
         auto_register=False,
     )
     with dag:
-        trained = {experiment.slug: train(plan, experiment) for experiment in project.experiments}
-        ends = {slug: task for slug, task in trained.items() if task is not None}
-        last = deliver(plan, ends)
+        last = _tasks(plan)
     if last is not None and project.image:
         last.outlets.append(released_asset(project.name))
     if plan.root is not None:
@@ -55,6 +54,28 @@ def build_dag(plan: Plan) -> DAG:
         setattr(dag, REPOSITORY_ATTRIBUTE, str(plan.root))
     dag.validate()  # type: ignore[no-untyped-call]
     return dag
+
+
+def _tasks(plan: Plan) -> BaseOperator | None:
+    """Adds all tasks to the current DAG; returns the last of the factory's own."""
+    before = steps_at(plan, "before_training")
+    trained = {experiment.slug: train(plan, experiment) for experiment in plan.project.experiments}
+    groups = {slug: ends for slug, ends in trained.items() if ends is not None}
+    for first, _ in groups.values() if before else ():
+        before[-1] >> first
+    after = steps_at(plan, "after_training")
+    first_delivery, last = deliver(plan, {slug: end for slug, (_, end) in groups.items()})
+    for _, end in groups.values():
+        if after:
+            end >> after[0]
+        elif first_delivery:
+            end >> first_delivery
+    if after and first_delivery:
+        after[-1] >> first_delivery
+    deployed = steps_at(plan, "after_deploy")
+    if deployed and last:
+        last >> deployed[0]
+    return last
 
 
 def _default_args(plan: Plan) -> dict[str, Any]:

@@ -26,8 +26,8 @@ _LABELS = {
 }
 
 
-def deliver(plan: Plan, trained: dict[str, BaseOperator]) -> BaseOperator | None:
-    """Adds the tasks after training to the current DAG, one after the other; returns the last one.
+def deliver(plan: Plan, trained: dict[str, BaseOperator]) -> tuple[BaseOperator | None, BaseOperator | None]:
+    """Adds the tasks after training to the current DAG, one after the other; returns the first and the last one.
 
     ``trained`` is the last training task of each experiment, by slug.
     """
@@ -44,9 +44,7 @@ def deliver(plan: Plan, trained: dict[str, BaseOperator]) -> BaseOperator | None
             earlier >> Label(_condition(project)) >> later
         else:
             earlier >> later
-    for task in trained.values() if chain else ():
-        task >> chain[0]
-    return chain[-1] if chain else None
+    return (chain[0], chain[-1]) if chain else (None, None)
 
 
 def _condition(project: Project) -> str:

@@ -13,8 +13,8 @@ from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
 
 
-def train(plan: Plan, experiment: Experiment) -> BaseOperator | None:
-    """Adds the experiment's tasks to the current DAG; returns the last of them, None when nothing is trained."""
+def train(plan: Plan, experiment: Experiment) -> tuple[BaseOperator, BaseOperator] | None:
+    """Adds the experiment's tasks to the current DAG; returns the first and the last, None when nothing is trained."""
     training = plan.project.training
     if training is None:
         return None
@@ -27,7 +27,8 @@ def train(plan: Plan, experiment: Experiment) -> BaseOperator | None:
             tasks["kfp"] = _kfp(plan, experiment, training.kfp, earlier)
     if len(tasks) == 2:
         tasks["polyaxon"] >> tasks["kfp"]
-    return list(tasks.values())[-1] if tasks else None
+    ends = list(tasks.values())
+    return (ends[0], ends[-1]) if ends else None
 
 
 def _references(plan: Plan, experiment: Experiment, earlier: dict[str, str]) -> dict[str, Any]:

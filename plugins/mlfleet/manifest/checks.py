@@ -16,7 +16,9 @@ from mlfleet.manifest.code_checks import check_code
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
-from mlfleet.manifest.models import is_project_name
+from mlfleet.manifest.names import is_project_name
+from mlfleet.manifest.step_checks import check_step_code, check_steps, steps_of
+from mlfleet.manifest.tasks import ALL, tasks_of
 from mlfleet.manifest.values import slug_of
 
 # Ids of the tasks after training, which no task group of an experiment may take.
@@ -49,10 +51,12 @@ def check(document: Document, surroundings: Surroundings) -> None:
     _check_sections(document)
     _check_pools(document)
     _check_notify(document)
+    check_steps(document)
     _check_texts(document, surroundings)
     if surroundings.folder is not None:
         _check_files(document, surroundings.root, surroundings.folder)
         check_code(document, surroundings.folder)
+        check_step_code(document, surroundings.folder)
 
 
 def awaited_projects(document: Document) -> Iterator[tuple[Path, str]]:
@@ -145,19 +149,10 @@ def _check_sections(document: Document) -> None:
 
 
 def _check_pools(document: Document) -> None:
-    data = document.data
-    training = bool(at(data, "training", "polyaxon") or at(data, "training", "kfp"))
-    image = at(data, "image") is not None
-    there = {
-        "polyaxon": at(data, "training", "polyaxon") is not None,
-        "kfp": at(data, "training", "kfp") is not None,
-        "evaluate": at(data, "evaluation") is not None and training,
-        **dict.fromkeys(("build_image", "verify_image", "release"), image),
-        "deploy": at(data, "deploy") is not None,
-    }
-    pools = at(data, "pools")
+    there = tasks_of(document.data)
+    pools = at(document.data, "pools")
     for name in pools if isinstance(pools, dict) else ():
-        if not there.get(name, True):
+        if name in ALL and name not in there:
             document.report("MF016", ("pools", name), f"this project has no task {name!r}",
                             "remove it", key=True)  # fmt: skip
 
@@ -287,6 +282,9 @@ def _files(data: Any) -> Iterator[tuple[Path, str, str]]:
     pipeline = at(data, "training", "kfp", "pipeline")
     if isinstance(pipeline, str):
         named.append((("training", "kfp", "pipeline"), pipeline.rpartition(":")[0] or pipeline, "file"))
+    for path, step in steps_of(data):
+        if isinstance(step.get("callable"), str):
+            named.append(((*path, "callable"), step["callable"].rpartition(":")[0] or step["callable"], "file"))
     if isinstance(at(data, "image"), dict):
         named.append((("image", "dockerfile"), at(data, "image", "dockerfile") or "Dockerfile", "file"))
         named.append((("image", "context"), at(data, "image", "context") or ".", "folder"))

@@ -86,6 +86,18 @@ def pipeline_signature(path: Path, function: str) -> Signature | None:
     return _signature(found.args)
 
 
+def function_signature(path: Path, function: str) -> Signature | None:
+    """The parameters of any function; raises Unreadable when the file has no such function."""
+    module = _python(path)
+    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    found = functions.get(function)
+    if found is None:
+        if _may_come_from_elsewhere(module, function):
+            return None
+        raise Unreadable(f"{path.name} has no function {function!r}", suggestion(function, functions))
+    return None if found.args.kwarg or found.args.vararg or found.decorator_list else _signature(found.args)
+
+
 def _signature(arguments: ast.arguments) -> Signature:
     positional = [*arguments.posonlyargs, *arguments.args]
     without_default = {argument.arg for argument in positional[: len(positional) - len(arguments.defaults)]}

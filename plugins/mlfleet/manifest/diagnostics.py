@@ -30,10 +30,11 @@ MEANINGS = {
     "MF018": "a path that leaves the repository, or its place in it",
     "MF019": "a project that another one waits for and nobody has (warning)",
     "MF020": "the factory could not build the DAG (a fault of mlfleet)",
-    "MF021": "a polyaxonfile or pipeline that cannot be what the manifest takes it for",
-    "MF022": "a param that the polyaxonfile or the pipeline does not have",
-    "MF023": "an input of the polyaxonfile or the pipeline that gets no value",
+    "MF021": "a polyaxonfile, pipeline or step that cannot be what the manifest takes it for",
+    "MF022": "a param that the polyaxonfile, the pipeline or the step does not have",
+    "MF023": "an input of the polyaxonfile, the pipeline or the step that gets no value",
     "MF024": "a target of no environment, or a key that cannot stand in a target or in include/defaults.yaml",
+    "MF025": "a step whose code makes no task",
 }
 
 

@@ -70,6 +70,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             "Airflow pools that tasks take their slots from. A pool must exist, or its tasks never start.",
             ({"default": "ml", "build_image": "builds"},),
         ),
+        "steps": Words(
+            "Tasks of the team's own, by their place in the DAG.",
+            ({"before_training": [{"name": "check-rows", "callable": "steps.py:check_rows"}]},),
+        ),
         "notify": Words("Who is told about the runs.", ({"webhook": "pricing_room", "late_after": "6h"},)),
         "targets": Words(
             "What is different in an environment (a file of include/environments): any keys of a manifest, merged by "
@@ -220,6 +224,40 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     "SpinnakerTarget": {
         "application": Words("Name of the Spinnaker application.", ("prices",)),
         "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+    },
+    "Steps": {
+        "before_training": Words(
+            "Before any experiment is trained.", ([{"name": "check-rows", "callable": "steps.py:check_rows"}],)
+        ),
+        "after_training": Words(
+            "After all experiments, before they are evaluated.",
+            ([{"name": "report", "callable": "steps.py:report", "arguments": {"top": 10}}],),
+        ),
+        "after_deploy": Words(
+            "After a deployment that succeeded.",
+            (
+                [
+                    {
+                        "name": "warm-up",
+                        "operator": "airflow.providers.standard.operators.bash.BashOperator",
+                        "arguments": {"bash_command": "curl -fsS https://prices.example.com/health"},
+                    }
+                ],
+            ),
+        ),
+    },
+    "Step": {
+        "name": Words("The task's id; no other task of the project has it.", ("check-rows",)),
+        "callable": Words(
+            "File and function, relative to include/pipelines/<project>. It is called with `task_id` and the arguments "
+            "where the DAG is built, and returns the task.",
+            ("steps.py:check_rows",),
+        ),
+        "operator": Words(
+            "Import path of an operator class, which gets `task_id` and the arguments.",
+            ("airflow.providers.standard.operators.bash.BashOperator",),
+        ),
+        "arguments": Words("Values for the function or the operator, without references.", ({"minimum": 1000},)),
     },
     "Notify": {
         "webhook": Words(

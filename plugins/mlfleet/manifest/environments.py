@@ -23,7 +23,8 @@ from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest import references
 from mlfleet.manifest.diagnostics import Diagnostic, errors, nearest
 from mlfleet.manifest.document import Document, parse
-from mlfleet.manifest.models import Section, Url
+from mlfleet.manifest.models import Section
+from mlfleet.manifest.names import Url
 from mlfleet.manifest.translate import report
 from mlfleet.manifest.values import Text
 

@@ -2,7 +2,8 @@
 
 From below: ``include/defaults.yaml``, its ``targets.<environment>``, the manifest, its ``targets.<environment>``.
 Mappings are merged by key, lists of named things (`NAMED`) by name; any other value takes the place of the one below.
-``null`` takes a section away. Defaults switch nothing on: one of the `SWITCHES` counts only where the manifest has it.
+``null`` takes a section away. Defaults switch nothing on: one of the `SWITCHES` counts only where the manifest has it,
+a pool only where its task is.
 
 The result is a document like any other, whose places know the file, the path and the layer that they come from.
 """
@@ -15,18 +16,22 @@ from typing import Any
 
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, Place, at
+from mlfleet.manifest.step_checks import PLACES
+from mlfleet.manifest.tasks import ALL, tasks_of
 
 TARGETS = "targets"
 # Lists whose entries are merged by this key; all other lists are replaced.
-NAMED: dict[Path, str] = {("experiments",): "name", ("links",): "title"}
+NAMED: dict[Path, str] = {
+    ("experiments",): "name", ("links",): "title",
+    **{("steps", place): "name" for place in PLACES},
+}  # fmt: skip
 SWITCHES: tuple[Path, ...] = (
     ("schedule",), ("training",), ("training", "polyaxon"), ("training", "kfp"), ("evaluation",), ("image",),
-    ("deploy",), *(("pools", task) for task in ("polyaxon", "kfp", "evaluate", "build_image", "verify_image", "release",
-                                                "deploy")),
+    ("deploy",),
 )  # fmt: skip
 # What a project is does not depend on the environment, and no default can say it for all.
 NOT_IN_TARGETS = ("apiVersion", "kind", "name", TARGETS)
-_NOT_IN_DEFAULTS = ("kind", "name", "title", "description", "experiments")
+_NOT_IN_DEFAULTS = ("kind", "name", "title", "description", "experiments", "steps")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ def resolve(document: Document, defaults: Document | None, environment: str) -> 
     if defaults is None:
         return merged
     off = {path for path in SWITCHES if at(merged.data, *path) is None}
+    off |= {("pools", task) for task in set(ALL) - tasks_of(merged.data)}
     return _merge(document, [*_layers(defaults, environment), *own], defaults, off)
 
 

@@ -7,111 +7,36 @@ unknown keys; free form is only below ``annotations`` and top-level keys that st
 from __future__ import annotations
 
 import datetime
-import re
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     JsonValue,
     StringConstraints,
-    Tag,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
-from mlfleet.manifest.values import (
-    Cron,
-    Day,
-    Duration,
-    ExperimentName,
-    Text,
-    TimeZone,
-    slug_of,
-    wrong,
+from mlfleet.manifest.names import (
+    Assets,
+    GitHubName,
+    ImportPath,
+    LabelName,
+    LabelValue,
+    PipelineFunction,
+    ProjectName,
+    RelativePath,
+    Repository,
+    StepName,
+    Url,
 )
+from mlfleet.manifest.values import Cron, Day, Duration, ExperimentName, Text, TimeZone, slug_of
 
 Direction = Literal["min", "max"]
 Params = dict[str, JsonValue]
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
-
-
-def is_project_name(name: object) -> bool:
-    """Whether this can be the name of a project, and so a DAG id, a folder and an image label."""
-    return isinstance(name, str) and bool(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name))
-
-
-def _check_project_name(name: str) -> str:
-    if not is_project_name(name):
-        raise wrong(f"{name!r} is not a project name", f"1 to 63 small letters, digits and inner hyphens, like "
-                    f"{slug_of(name)[:63].strip('-') or 'price-suggestion'!r}")  # fmt: skip
-    return name
-
-
-def _check_github(name: str) -> str:
-    if not re.fullmatch(r"@?[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9_.-]+)?", name):
-        raise wrong(f"{name!r} is not a GitHub user or team", 'write it like "@user" or "@organisation/team"')
-    return name
-
-
-def _check_repository(name: str) -> str:
-    part = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-    if not re.fullmatch(rf"{part}(/{part})*", name) or len(name) > 200:
-        raise wrong(f"{name!r} is not an image repository",
-                    "small letters, digits, `.`, `_`, `-` and `/`; no registry host and no tag")  # fmt: skip
-    return name
-
-
-def _check_pipeline(reference: str) -> str:
-    if not re.fullmatch(r"[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*", reference):
-        raise wrong(f"{reference!r} does not name a pipeline", "write it like pipeline.py:train, file and function")
-    return reference
-
-
-def _check_link(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s<>\"]+", url):
-        raise wrong(f"{url!r} is not a web address", "it starts with https://")
-    return url
-
-
-def _check_label_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", name):
-        raise wrong(f"{name!r} is not the name of a label", "1 to 32 small letters, digits, `.`, `_` and `-`")
-    return name
-
-
-def _check_label_value(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value):
-        raise wrong(f"{value!r} is not the value of a label", "1 to 63 letters, digits, `.`, `_` and `-`")
-    return value
-
-
-def _shape(pattern: str) -> FieldInfo:
-    """What the JSON Schema says of a text that a validator checks with better words."""
-    return cast(FieldInfo, Field(json_schema_extra={"pattern": pattern}))
-
-
-ProjectName = Annotated[str, AfterValidator(_check_project_name), _shape("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-GitHubName = Annotated[str, AfterValidator(_check_github), _shape("^@?[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9_.-]+)?$")]
-Repository = Annotated[str, AfterValidator(_check_repository)]
-PipelineFunction = Annotated[str, AfterValidator(_check_pipeline), _shape(r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")]
-Url = Annotated[str, AfterValidator(_check_link)]
-# A tag, an image label and what other tools make of it: the common part of what they take.
-LabelName = Annotated[str, AfterValidator(_check_label_name)]
-LabelValue = Annotated[
-    str, AfterValidator(_check_label_value), _shape("^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
-]
-Assets = Annotated[
-    Annotated[ProjectName, Tag("one")]
-    | Annotated[list[ProjectName], Field(min_length=1, max_length=50), Tag("several")],
-    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
-]
-# A path below include/pipelines/<project>/; `checks` looks whether it is there and stays inside.
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
 
 class Section(BaseModel):
@@ -290,6 +215,23 @@ class Retries(Section):
     delay: Duration = datetime.timedelta(minutes=1)
 
 
+class Step(Section):
+    """A task of the team's own: a function of the project that makes one, or any operator by its import path."""
+
+    name: StepName
+    callable: PipelineFunction | None = None
+    operator: ImportPath | None = None
+    arguments: Params = Field(default_factory=dict)
+
+
+class Steps(Section):
+    """The team's own tasks by their place in the DAG; those of one place run one after the other."""
+
+    before_training: list[Step] = Field(default_factory=list, max_length=20)
+    after_training: list[Step] = Field(default_factory=list, max_length=20)
+    after_deploy: list[Step] = Field(default_factory=list, max_length=20)
+
+
 class Notify(Section):
     """What a chat room is told about the runs; ``webhook`` is an Airflow connection that holds the room's address."""
 
@@ -333,6 +275,7 @@ class Project(Section):
     retries: Retries = Retries()
     pools: Pools | None = None
     notify: Notify | None = None
+    steps: Steps | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from mlfleet.manifest.models import Project
 DEFAULT = "default"
 # Stands between a value and its origin in `with_origins`; YAML takes it for a comment.
 ORIGIN = "  # "
-_FREE_FORM = ("labels", "training", "image", "annotations")
+_FREE_FORM = ("labels", "training", "image", "annotations", "steps")
 # Beyond this column an origin follows its value directly.
 _ORIGIN_COLUMN = 60
 # The emitter in C where PyYAML has it: rendering was a quarter of the time in which a DAG is built.

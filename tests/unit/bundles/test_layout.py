@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfleet.bundles import ManifestDagBundle, layout
+from mlfleet.bundles import ManifestDagBundle, layout, trial
 from mlfleet.errors import ManifestError
 from tests.unit.bundles.conftest import ROOT, Repo, bag_of, files
 from tests.unit.manifest.samples import FULL, MINIMAL
@@ -205,16 +205,14 @@ def test_a_broken_environment_stops_nobody(
 def test_a_fault_of_the_factory_stays_with_its_project(
     repo: Repo, bundle: ManifestDagBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfleet.bundles import survey
-
-    real = survey.build_dag
+    real = trial.build_dag
 
     def build(plan: object) -> object:
         if plan.project.name == "cards":  # type: ignore[attr-defined]
             raise RuntimeError("no such luck")
         return real(plan)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(survey, "build_dag", build)
+    monkeypatch.setattr(trial, "build_dag", build)
     before = files(bundle)
     for name in ("cards", "toys"):
         repo.write(name, MINIMAL.replace("prices", name) + "tags: [new]\n")

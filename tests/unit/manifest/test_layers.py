@@ -121,6 +121,16 @@ deploy: {timeout: 2h}
     assert project.training.polyaxon.timeout.total_seconds() == 7200
 
 
+def test_a_pool_of_the_defaults_is_for_those_that_have_the_task(repository: Repository) -> None:
+    defaults = "pools: {default: ml, build_image: builds, kfp: gpu}\n"
+    pools = one(fleet_of(repository, MINIMAL, defaults)).require().pools
+    assert pools
+    assert pools.model_dump(exclude_none=True) == {"default": "ml"}
+    pools = one(fleet_of(repository, MINIMAL + "image: {}\n", defaults)).require().pools
+    assert pools
+    assert pools.model_dump(exclude_none=True) == {"default": "ml", "build_image": "builds"}
+
+
 def test_a_target_that_takes_a_section_away_takes_its_defaults_too(repository: Repository) -> None:
     manifest = MINIMAL + "schedule: {cron: '@daily'}\ntargets: {dev: {schedule: null}}\n"
     assert one(fleet_of(repository, manifest, "schedule: {timezone: Asia/Tokyo}\n", "dev")).require().schedule is None

@@ -126,8 +126,21 @@ targets:
 """
 
 
+MORE_SECTIONS = """\
+labels: {team: pricing}
+pools: {default: ml, kfp: gpu}
+notify: {webhook: room, events: [failure], late_after: 6h}
+steps:
+  before_training:
+    - {name: check-rows, callable: "train.py:check", arguments: {minimum: 5}}
+  after_deploy:
+    - {name: warm-up, operator: package.module.Class}
+"""
+
+
 @careful
-@given(text=st.one_of(mutated(FULL), mutated(FULL + TARGETS), mutated(MINIMAL + TARGETS)))
+@given(text=st.one_of(mutated(FULL), mutated(FULL + TARGETS), mutated(MINIMAL + TARGETS),
+                      mutated(FULL + MORE_SECTIONS + TARGETS)))  # fmt: skip
 def test_any_mutation_loads_or_is_explained(load: Callable[[str | bytes], Loaded], text: str) -> None:
     load(text)
 

@@ -1,0 +1,99 @@
+"""Field types of the manifest that are names, paths and addresses. Each says in its error what it accepts."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, cast
+
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic.fields import FieldInfo
+
+from mlfleet.manifest.values import slug_of, wrong
+
+
+def is_project_name(name: object) -> bool:
+    """Whether this can be the name of a project, and so a DAG id, a folder and an image label."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name))
+
+
+def _check_project_name(name: str) -> str:
+    if not is_project_name(name):
+        raise wrong(f"{name!r} is not a project name", f"1 to 63 small letters, digits and inner hyphens, like "
+                    f"{slug_of(name)[:63].strip('-') or 'price-suggestion'!r}")  # fmt: skip
+    return name
+
+
+def _check_github(name: str) -> str:
+    if not re.fullmatch(r"@?[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9_.-]+)?", name):
+        raise wrong(f"{name!r} is not a GitHub user or team", 'write it like "@user" or "@organisation/team"')
+    return name
+
+
+def _check_repository(name: str) -> str:
+    part = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"{part}(/{part})*", name) or len(name) > 200:
+        raise wrong(f"{name!r} is not an image repository",
+                    "small letters, digits, `.`, `_`, `-` and `/`; no registry host and no tag")  # fmt: skip
+    return name
+
+
+def _check_pipeline(reference: str) -> str:
+    if not re.fullmatch(r"[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*", reference):
+        raise wrong(f"{reference!r} does not name a pipeline", "write it like pipeline.py:train, file and function")
+    return reference
+
+
+def _check_link(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s<>\"]+", url):
+        raise wrong(f"{url!r} is not a web address", "it starts with https://")
+    return url
+
+
+def _check_label_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", name):
+        raise wrong(f"{name!r} is not the name of a label", "1 to 32 small letters, digits, `.`, `_` and `-`")
+    return name
+
+
+def _check_label_value(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value):
+        raise wrong(f"{value!r} is not the value of a label", "1 to 63 letters, digits, `.`, `_` and `-`")
+    return value
+
+
+def _check_step_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        raise wrong(f"{name!r} is not the name of a step", "1 to 63 small letters, digits, `-` and `_`")
+    return name
+
+
+def _check_import_path(path: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", path):
+        raise wrong(f"{path!r} is not the import path of a class", "write it like package.module.Class")
+    return path
+
+
+def _shape(pattern: str) -> FieldInfo:
+    """What the JSON Schema says of a text that a validator checks with better words."""
+    return cast(FieldInfo, Field(json_schema_extra={"pattern": pattern}))
+
+
+ProjectName = Annotated[str, AfterValidator(_check_project_name), _shape("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+GitHubName = Annotated[str, AfterValidator(_check_github), _shape("^@?[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9_.-]+)?$")]
+Repository = Annotated[str, AfterValidator(_check_repository)]
+PipelineFunction = Annotated[str, AfterValidator(_check_pipeline), _shape(r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")]
+Url = Annotated[str, AfterValidator(_check_link)]
+# A tag, an image label and what other tools make of it: the common part of what they take.
+LabelName = Annotated[str, AfterValidator(_check_label_name)]
+LabelValue = Annotated[
+    str, AfterValidator(_check_label_value), _shape("^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+]
+Assets = Annotated[
+    Annotated[ProjectName, Tag("one")]
+    | Annotated[list[ProjectName], Field(min_length=1, max_length=50), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
+# A path below include/pipelines/<project>/; `checks` looks whether it is there and stays inside.
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+StepName = Annotated[str, AfterValidator(_check_step_name), _shape("^[a-z0-9][a-z0-9_-]{0,62}$")]
+ImportPath = Annotated[str, AfterValidator(_check_import_path)]

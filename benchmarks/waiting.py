@@ -39,6 +39,8 @@ PATIENCE = 600
 ASKING = {"one request per trigger": ["kfp_get"], "KFP, shared": ["kfp_list", "kfp_get"],
           "Spinnaker, shared": ["executions", "execution_get", "search"]}  # fmt: skip
 SLEEPING, ALONE, KFP, SPINNAKER = "sleeping triggers", *ASKING
+# What a task's log says of a job that runs.
+FIRST_WORDS = {KFP: "is RUNNING", SPINNAKER: "is running"}
 
 
 @dataclass
@@ -140,6 +142,8 @@ class Benchmark:
             if kind != SLEEPING:
                 wait_for(lambda: self.tell("told")["asked"] == jobs, f"{jobs} jobs to be asked about", PATIENCE)
             row.ramp = time.monotonic() - began
+            if kind in FIRST_WORDS:
+                self._all_told(FIRST_WORDS[kind], jobs)
             time.sleep(1.5 * self.options.interval)
             self._steady(kind, row, triggerer.pid)
             if kind == SLEEPING:
@@ -167,6 +171,16 @@ class Benchmark:
         asked = self.tell("appear")["requests"]["search"] - before
         applications = min(answers.GROUPS, jobs)
         self.searching = asked / applications / (self.options.seconds / 2) * self.options.interval
+
+    def _all_told(self, word: str, jobs: int) -> None:
+        """Ours say in each task's log how its job is, forty of them a second: that is the start, not the wait."""
+        told: set[Path] = set()
+
+        def all_told() -> bool:
+            told.update(log for log in self.world.logs() if log not in told and word in log.read_text(errors="replace"))
+            return len(told) == jobs
+
+        wait_for(all_told, f"{jobs} logs to say {word!r}", PATIENCE, pause=2.0)
 
     def _steady(self, kind: str, row: Row, pid: int) -> None:
         """Nothing ends, everybody waits."""

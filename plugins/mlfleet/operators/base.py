@@ -46,9 +46,15 @@ def own_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
     Airflow merges a DAG's params into an argument of that name and wraps each in a Param (sdk bases/operator.py).
     """
-    if isinstance(params, ParamsDict):
-        return {name: params[name] for name in params if params.get_param(name).source != "dag"}
-    return dict(params or {})
+    if not isinstance(params, ParamsDict):
+        return dict(params or {})
+    own: dict[str, Any] = {}
+    for name in params:
+        param = params.get_param(name)
+        if param.source != "dag":
+            # Reading an item validates it with jsonschema, even where there is nothing to hold it against.
+            own[name] = params[name] if param.schema else param.value
+    return own
 
 
 def param_of(system: str, name: str) -> str:

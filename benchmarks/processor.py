@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from fleets.processor import SETTINGS, Database, Setup, cpu_of, environment, mig
 from waits.world import postgres_programs, running_postgres
 
 GROUP = 8
+KEPT = "grouped"
+DATABASE = "Postgres" if postgres_programs() else "SQLite"
 BENCHMARKS = Path(__file__).resolve().parent
 
 
@@ -51,8 +54,8 @@ class Measured:
         )
 
 
-def measure(setup: Setup, options: argparse.Namespace) -> tuple[Measured, str]:
-    """One Airflow from an empty database to its last edit; and the name of the database."""
+def measure(setup: Setup, options: argparse.Namespace) -> Measured:
+    """One Airflow from an empty database to its last edit."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfleet-processor-")))
         root = home / "repository"
@@ -76,7 +79,7 @@ def measure(setup: Setup, options: argparse.Namespace) -> tuple[Measured, str]:
         found.edits = tuple(edit(root, setup, database, number, options) for number in range(options.edits))
         if errors := database.errors():
             raise SystemExit(f"{errors} import errors; see {home}")
-        return found, "Postgres" if programs else "SQLite"
+        return found
 
 
 def idle(pid: int, seconds: float) -> float:
@@ -125,28 +128,35 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=5000, help="projects among which a worker finds its own")
     parser.add_argument("--edits", type=int, default=20)
     parser.add_argument("--idle", type=float, default=60, help="seconds")
-    parser.add_argument("--starts", type=int, default=7, help="worker processes")
+    parser.add_argument("--starts", type=int, default=7, help="worker processes; 0 leaves them out")
+    parser.add_argument("--setups", default="local:1,local:8,git:1,git:8", help="source:projects per file, ...")
     options = parser.parse_args()
+    # Ended from outside it takes its servers with it, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(f"{options.projects} projects of eleven tasks, refresh every {SETTINGS['REFRESH_INTERVAL']} s")
     results = []
-    for setup in (Setup(1, git=False), Setup(GROUP, git=False), Setup(1, git=True), Setup(GROUP, git=True)):
-        measured, database = measure(setup, options)
+    setups = [word.split(":") for word in options.setups.split(",") if word]
+    for setup in [Setup(int(per_file), git=source == "git") for source, per_file in setups]:
+        measured = measure(setup, options)
         results.append(measured)
-        print(f"{database}: {measured}", flush=True)
+        print(f"{DATABASE}: {measured}", flush=True)
     finding = {}
-    for setup in (Setup(1, git=False), Setup(1, git=True)):
+    for setup in (Setup(GROUP, git=False), Setup(GROUP, git=True)) if options.starts else ():
         finding[setup.source] = found = find_dag(setup, options)
-        print(f"{setup.source:6} a worker finds its DAG among {options.workers}: {found['find_ms']:.1f} ms, mlfleet's "
-              f"import {found['import_ms']:.0f} ms; the first one {found['first_ms']:.0f} ms", flush=True)  # fmt: skip
-    worst = {layout: [each for each in results if each.setup.layout == layout] for layout in ("one_each", "grouped")}
-    print(json.dumps({layout: _figures(rows) for layout, rows in worst.items()}))
-    kept = "grouped"
-    figures = {**_figures(worst[kept]), "layout": kept, "projects": options.projects, "database": database,
-               "find_dag_ms": round(max(found["find_ms"] for found in finding.values()), 1)}  # fmt: skip
-    print(json.dumps(figures))
+        print(
+            f"{setup.source:6} a worker finds its DAG among {options.workers}: {found['find_ms']:.1f} ms, of the "
+            f"process's own CPU {found['cpu_ms']:.1f} ms; the first one of a machine {found['first_ms']:.0f} ms",
+            flush=True,
+        )
+    rows = {layout: [each for each in results if each.setup.layout == layout] for layout in ("one_each", "grouped")}
+    print(json.dumps({layout: _figures(found) for layout, found in rows.items() if found}))
+    figures = _figures(rows[KEPT]) if rows[KEPT] else {}
+    if finding:
+        figures["find_dag_ms"] = round(max(found["find_ms"] for found in finding.values()), 1)
+    print(json.dumps({**figures, "layout": KEPT, "projects": options.projects, "database": DATABASE}))
 
 
-def _figures(rows: list[Measured]) -> dict[str, float]:
+def _figures(rows: list[Measured]) -> dict[str, float | str]:
     """The worse of a local folder and git."""
     return {
         "edit_to_live_p95_s": round(max(row.p95 for row in rows), 2),

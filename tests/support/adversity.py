@@ -236,7 +236,8 @@ class Wire(httpx.AsyncBaseTransport):
 
 def is_create(request: httpx.Request) -> bool:
     """Whether a call makes a job."""
-    return request.method == "POST" and request.url.path.endswith(("/runs", "/builds"))
+    path = request.url.path
+    return request.method == "POST" and (path.endswith(("/runs", "/builds")) or path.startswith("/pipelines/"))
 
 
 @dataclass

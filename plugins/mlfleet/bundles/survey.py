@@ -146,11 +146,14 @@ def _report(document: Document, problem: str, step: str) -> None:
 
 
 def _without_twins(entries: list[Entry], root: Path) -> list[Entry]:
-    """Two manifests with one name: the file that is called like the project keeps it, so nobody is broken."""
+    """Two manifests with one name: the file that is called like the project keeps it, so nobody is broken.
+
+    It keeps the name also while it has errors: a copy must not take the place of its last good DAG.
+    """
     holders: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda item: (Path(item.manifest).stem != item.name, item.manifest)):
-        if entry.definition:
-            holders.setdefault(entry.definition.name, entry)
+        if entry.name:
+            holders.setdefault(entry.name, entry)
     return [
         entry
         if entry.definition is None or holders[entry.definition.name] is entry

@@ -29,7 +29,7 @@ def run(field: str) -> int:
         keys = section.get("properties", {})
         if part not in keys:
             where = f"`{'.'.join(walked)}`" if walked else "a manifest"
-            raise click.UsageError(f"{where} has no key {part!r}; {suggestion(part, keys) or 'it holds free form'}")
+            raise click.UsageError(f"{where} has no key {part!r}; {suggestion(part, keys) or _without_keys(node)}")
         node, required = keys[part], part in section.get("required", ())
         walked.append(part)
     _print(schema, node, ".".join(walked), required)
@@ -73,6 +73,12 @@ def _section(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         if found:
             return found
     return {}
+
+
+def _without_keys(node: dict[str, Any]) -> str:
+    forms = [node, *node.get("anyOf", ())]
+    free = any(form.get("type") == "object" for form in forms)
+    return "it holds free form" if free else "it is a plain value"
 
 
 def _print(schema: dict[str, Any], node: dict[str, Any], path: str, required: bool) -> None:

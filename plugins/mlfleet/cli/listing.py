@@ -10,7 +10,7 @@ import click
 
 from mlfleet.cli.exits import FOUND_ERRORS, OK
 from mlfleet.cli.places import repository_of
-from mlfleet.manifest.diagnostics import errors
+from mlfleet.manifest.diagnostics import errors, visible
 from mlfleet.manifest.document import at
 from mlfleet.manifest.loading import Loaded, load_fleet
 
@@ -60,7 +60,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
                       row["file"], ", ".join(state) or "ok"))  # fmt: skip
     widths = [max(len(cell[column]) for cell in cells) for column in range(len(cells[0]))]
     for cell in cells:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)).rstrip())
+        line = "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True))
+        click.echo(visible(line).rstrip())
 
 
 def _list(value: Any) -> list[Any]:

@@ -6,6 +6,7 @@ load no model. Airflow shows the same commands as ``airflow mlfleet`` (`mlfleet.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,11 @@ _PROJECT = "PROJECT is the name of a project or the path of a manifest."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; results go to stdout, faults of the call to stderr."""
+    if arguments is None:
+        # The names of people and models are not ASCII; a terminal that is must not end the command.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
     try:
         code = mlfleet.main(args=None if arguments is None else list(arguments), prog_name="mlfleet",
                             standalone_mode=False)  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors
+from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors, visible
 
 _COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
 
@@ -34,7 +34,7 @@ def coloured(diagnostic: Diagnostic) -> Text:
     text = Text(str(diagnostic))
     colour = _COLOURS[diagnostic.severity]
     head, *rest = text.plain.split("\n")
-    place = f"{diagnostic.file}:{diagnostic.line}:{diagnostic.column}:"
+    place = visible(f"{diagnostic.file}:{diagnostic.line}:{diagnostic.column}:")
     text.stylize("bold", 0, len(place))
     text.stylize(colour, len(place), len(place) + len(f" {diagnostic.severity.value} {diagnostic.id}:"))
     start = len(head) + 1
@@ -68,8 +68,8 @@ def as_github(diagnostic: Diagnostic) -> str:
         "endColumn": str(diagnostic.column + diagnostic.width),
         "title": f"{diagnostic.id} {diagnostic.path}".strip(),
     }
-    told = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
-    message = diagnostic.summary + (f"\nfix: {diagnostic.fix}" if diagnostic.fix else "")
+    told = ",".join(f"{name}={_escaped(visible(value), ':,')}" for name, value in properties.items())
+    message = visible(diagnostic.summary) + (f"\nfix: {visible(diagnostic.fix)}" if diagnostic.fix else "")
     return f"::{diagnostic.severity.value} {told}::{_escaped(message)}"
 
 

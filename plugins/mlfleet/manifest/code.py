@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from mlfleet.manifest.diagnostics import suggestion
-from mlfleet.manifest.document import at
+from mlfleet.manifest.document import MAX_DEPTH, at, too_deep
 
+_MAX_BYTES = 1024 * 1024
 # Decorators of the KFP SDK (kfp/dsl/__init__.py) that keep the function's parameters as they are written.
 _KFP_DECORATORS = frozenset(("pipeline", "component", "container_component"))
 # Annotations of what a KFP function writes; nobody gives a value for these (kfp/dsl/types/type_annotations.py).
@@ -111,8 +112,11 @@ def _signature(arguments: ast.arguments) -> Signature:
 
 
 def _yaml(path: Path) -> Any:
+    text = _text(path)
     try:
-        return yaml.load(_text(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if too_deep(text):
+            raise Unreadable(f"{path.name} has more than {MAX_DEPTH} levels of nesting", "write it flatter")
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path.name}:{mark.line + 1}:{mark.column + 1}" if mark else path.name
@@ -137,7 +141,11 @@ def _python(path: Path) -> ast.Module:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise Unreadable(f"{path.name} has more than {_MAX_BYTES} bytes", "data does not belong into code")
+        return raw.decode("utf-8")
     except OSError as error:
         raise Unreadable(f"{path.name} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -68,7 +68,7 @@ class Diagnostic:
     def __str__(self) -> str:
         place = f" (at {self.path})" if self.path else ""
         head = f"{self.severity.value} {self.id}: {self.summary}{place}"
-        lines = [f"{self.file}:{self.line}:{self.column}: {visible(head)}"]
+        lines = [visible(f"{self.file}:{self.line}:{self.column}: {head}")]
         if self.source:
             number = str(self.line)
             # A tab in the source stays a tab before the caret, so that both lines are shifted alike.

@@ -160,7 +160,7 @@ def parse(text: str, file: str) -> Document:
     """Reads one YAML document; never raises for bad text, all findings are in the result."""
     document = Document(file, text.removeprefix("\N{BYTE ORDER MARK}"))
     try:
-        if _too_deep(document.text):
+        if too_deep(document.text):
             document.report("MF006", (), f"more than {MAX_DEPTH} levels of nesting", "write it flatter")
             return document
         root = yaml.compose(document.text, Loader=yaml.CBaseLoader)
@@ -176,7 +176,7 @@ def parse(text: str, file: str) -> Document:
     return document
 
 
-def _too_deep(text: str) -> bool:
+def too_deep(text: str) -> bool:
     """Whether nesting goes beyond the bound; looked at first because the C composer recurses without one."""
     longest = max(map(len, lines_of(text)), default=0)
     if 2 * longest + text.count("[") + text.count("{") <= _SAFE_SHAPE:
@@ -210,18 +210,9 @@ def _report_syntax(document: Document, error: Exception) -> None:
     character = line[place.column - 1 : place.column]
     if character == "\t" and "cannot start any token" in problem:
         problem = "a tab where only spaces may be"
-    document.report_at(
-        place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, _open_bracket(error))
-    )
-
-
-def _open_bracket(error: Exception) -> str:
-    """Which bracket is still open, "" when none is."""
-    context, mark = str(getattr(error, "context", "")), getattr(error, "context_mark", None)
-    if mark and ("flow sequence" in context or "flow mapping" in context):
-        return f"that is opened on line {mark.line + 1}"
-    # Of a value that is missing in one, the mark is where the value should be.
-    return "that is still open" if "flow node" in context else ""
+    inside = str(getattr(error, "context", ""))
+    opened = context.line + 1 if context and ("flow sequence" in inside or "flow mapping" in inside) else None
+    document.report_at(place, "MF002", f"not valid YAML: {problem}", _fix_of_syntax(problem, character, opened))
 
 
 def _before_the_end(place: Place, lines: list[str]) -> Place:
@@ -232,8 +223,8 @@ def _before_the_end(place: Place, lines: list[str]) -> Place:
     return Place(last, max(1, len(lines[last - 1])))
 
 
-def _fix_of_syntax(problem: str, character: str, opened: str) -> str:
-    """What most probably mends it; ``opened`` says which bracket is still open."""
+def _fix_of_syntax(problem: str, character: str, opened: int | None) -> str:
+    """What most probably mends it; ``opened`` is the line of a bracket that is still open."""
     if character == "\t":
         return "indent with spaces, not tabs"
     if character and character in "@`%":
@@ -244,8 +235,10 @@ def _fix_of_syntax(problem: str, character: str, opened: str) -> str:
         return "write `key: value`; a longer text stands in quotes, or is indented more than its key"
     if "never closed" in problem:
         return "close it, or put the whole value in quotes of the other kind"
+    if "expected node content" in problem:
+        return "write a value here, or close the bracket"
     if opened:
-        return f"close the bracket {opened}"
+        return f"close the bracket that is opened on line {opened}"
     return "check indentation, colons and quotes on this line and the one before"
 
 

@@ -46,7 +46,9 @@ class Repository:
 
     def manifests(self) -> list[Path]:
         """All manifest files, sorted by name."""
-        return sorted(path for path in self.projects.glob("*") if path.suffix in SUFFIXES and path.is_file())
+        # A link that leads nowhere counts: it was meant to be a manifest, and somebody must be told.
+        named = (path for path in self.projects.glob("*") if path.suffix in SUFFIXES)
+        return sorted(path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
 
     def shown(self, path: Path) -> str:
         """A path as messages write it: relative to the repository where possible, so that it says the same anywhere."""
@@ -54,6 +56,10 @@ class Repository:
             return path.resolve().relative_to(self.root.resolve()).as_posix()
         except ValueError:
             return str(path)
+
+    def shown_link(self, path: Path) -> str:
+        """Like `shown`, but a link by its own name and not by that of the file that it leads to."""
+        return self.shown(path.parent) + f"/{path.name}" if path.is_symlink() else self.shown(path)
 
     @classmethod
     def around(cls, start: Path) -> Repository | None:
@@ -120,7 +126,7 @@ def load_manifest(
     ``defaults``      what `load_defaults` gave
     ``environment``   whose targets the result has; default: the selected one
     """
-    document = _read(path, repository.shown(path))
+    document = _read(path, repository)
     if document.data is None:
         return Loaded(path, document)
     chosen = environment or selected_name()
@@ -178,7 +184,7 @@ def load_defaults(repository: Repository) -> Document | None:
     misnamed = path.with_suffix(".yml")
     if not path.exists() and not misnamed.exists():
         return None
-    document = _read(path if path.exists() else misnamed, repository.shown(path if path.exists() else misnamed))
+    document = _read(path if path.exists() else misnamed, repository)
     if misnamed.exists():
         document.report("MF024", (), f"defaults lie in {repository.shown(path)}, and only there",
                         f"move it to {path.name}")  # fmt: skip
@@ -231,7 +237,13 @@ def find_manifest(repository: Repository, name: str) -> Path | None:
     return next((path for path in others if _says(path, name)), same_stem[0] if same_stem else None)
 
 
-def _read(path: Path, shown: str) -> Document:
+def _read(path: Path, repository: Repository) -> Document:
+    shown = repository.shown_link(path)
+    if path.is_symlink() and not path.resolve().is_relative_to(repository.root.resolve()):
+        # Findings show lines of the file, and so would show any file of the machine.
+        document = Document(shown, "")
+        document.report("MF018", (), "the manifest is a link that leaves the repository", "put the file itself there")
+        return document
     try:
         raw = path.read_bytes()
         if len(raw) > MAX_BYTES:

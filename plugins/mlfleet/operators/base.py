@@ -46,15 +46,12 @@ def own_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
     Airflow merges a DAG's params into an argument of that name and wraps each in a Param (sdk bases/operator.py).
     """
-    if not isinstance(params, ParamsDict):
-        return dict(params or {})
-    own: dict[str, Any] = {}
-    for name in params:
-        param = params.get_param(name)
-        if param.source != "dag":
-            # Reading an item validates it with jsonschema, even where there is nothing to hold it against.
-            own[name] = params[name] if param.schema else param.value
-    return own
+    if isinstance(params, ParamsDict):
+        own = {name: param for name in params if (param := params.get_param(name)).source != "dag"}
+        # Asked through the dictionary a value is validated, which costs 2 ms even where there is no schema: a third of
+        # the time in which a DAG is built.
+        return {name: params[name] if param.schema else param.value for name, param in own.items()}
+    return dict(params or {})
 
 
 def param_of(system: str, name: str) -> str:

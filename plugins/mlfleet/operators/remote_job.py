@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Airflow kills the process five seconds after it asked it to end (sdk supervisor.py, kill).
 _KILL_SECONDS = 4.0
-_STATE_SECONDS = 2.0
+_STATE_SECONDS = 3.0
 
 
 class BaseRemoteJobOperator(MlfleetOperator):
@@ -168,16 +168,19 @@ class BaseRemoteJobOperator(MlfleetOperator):
     def _stop_if_asked(self) -> None:
         connect, job_id = self._kill, self._job_id
         late = self._deadline is not None and time.time() >= self._deadline - 1.0
-        if not late and not self._is_ended_by_person():
-            self.log.info("The remote job is left alone: no person ended its task, and a retry carries on with it")
+        by_person = None if late else self._is_ended_by_person()
+        if not late and not by_person:
+            known = "no person ended its task, and a retry carries on with it"
+            unknown = "it is not known whether a person ended its task"
+            self.log.info("The remote job is left alone: %s", unknown if by_person is None else known)
             return
         self._ended_by_person = not late
         if connect is not None and job_id is not None:
             problem = asyncio.run(_stop(connect, job_id))
             self.log.info("Stop of job %s: %s", job_id, problem or "asked for")
 
-    def _is_ended_by_person(self) -> bool:
-        """Whether Airflow has the task in another state than running; not knowing counts as no."""
+    def _is_ended_by_person(self) -> bool | None:
+        """Whether Airflow has the task in another state than running; None when it does not say so in time."""
         found: list[str | None] = []
 
         def ask() -> None:
@@ -189,7 +192,7 @@ class BaseRemoteJobOperator(MlfleetOperator):
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(_STATE_SECONDS)
-        return bool(found) and found[0] != "running"
+        return found[0] != "running" if found else None
 
     def todo_for(self, error: JobError) -> str:
         """The next step after the job's bad end; "" leaves it to the error."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from mlfleet.errors import AuthError, MlfleetError, RemoteError
+from mlfleet.errors import AuthError, MlfleetError, RemoteError, RequestRefused
 from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.job import JobState, JobStatus
 from mlfleet.remote.logs import one_record
@@ -131,6 +131,7 @@ class Watch:
     _missing: int = 0
     _failures: int = 0
     _refused: bool = False
+    _refused_resume: bool = False
 
     async def run(self) -> Outcome:
         """Wait for the end. Never raises errors of mlfleet: they are outcomes."""
@@ -258,8 +259,13 @@ class Watch:
         try:
             await system.resume(self.job_id)
         except MlfleetError as exc:
+            if isinstance(exc, RequestRefused) and not self._refused_resume:
+                # Also what lives again by somebody else's doing, since the look, is refused.
+                self._refused_resume = True
+                return True
             self._unsaid.append(f"{why}: no fault of the job, but it can't be resumed: {exc}")
             return False
+        self._refused_resume = False
         self.memory = replace(memory, resumes=memory.resumes + 1)
         which = f"({self.memory.resumes} of {RESUMES})"
         self._unsaid.append(f"{why}: no fault of the job, so it was resumed {which}")

@@ -17,9 +17,15 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlfleet.clients.answers import moment_ms
+from mlfleet.clients.answers import moment_ms, number
 from mlfleet.clients.spinnaker import SpinnakerClient
-from mlfleet.clients.spinnaker_outcome import DeploymentOutcome, OutcomeKind, deployment_outcome, needs_contexts
+from mlfleet.clients.spinnaker_outcome import (
+    DeploymentOutcome,
+    OutcomeKind,
+    deployment_outcome,
+    is_complete,
+    needs_contexts,
+)
 from mlfleet.errors import NotFound, OutcomeUnknown, RemoteError, RequestRefused, TransientError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten
@@ -184,11 +190,12 @@ class SpinnakerSystem:
         return LogChunk(tuple(lines), told)
 
     async def result(self, job_id: str) -> dict[str, Any]:
-        """What was deployed. Raises NotFound when the execution is gone."""
-        execution_id = await self._execution_id()
-        if execution_id is None:
-            raise self._gone()
-        outcome = self._outcome(await self._client.get_execution(execution_id))
+        """What was deployed, by the newest execution of the tag that deployed it: others may have come since.
+
+        Raises NotFound when there is no execution, TransientError when none shows a deployment (any more: somebody may
+        have restarted a stage).
+        """
+        execution_id, outcome = await self._deployed()
         return {
             "outcome": outcome.kind.value,
             "execution_id": execution_id,
@@ -200,6 +207,19 @@ class SpinnakerSystem:
         }
 
     # Finding
+
+    async def _deployed(self) -> tuple[str, DeploymentOutcome]:
+        """The execution that deployed, and its outcome; raises what :meth:`result` does."""
+        rows = sorted(self._followed.own(await self._search([self])), key=lambda row: -number(row.get("buildTime")))
+        if not rows:
+            raise self._gone()
+        for row in rows:
+            if is_complete(row):
+                outcome = self._outcome(await self._client.get_execution(str(row["id"])))
+                if outcome.kind is OutcomeKind.DEPLOYED:
+                    return str(row["id"]), outcome
+        told = self._outcome(rows[0])
+        raise TransientError(self.name, f"{self._wanted.id} was deployed, but no execution shows it now: {told.reason}")
 
     async def _execution_id(self) -> str | None:
         """The execution's id, by a search when it is not known yet."""

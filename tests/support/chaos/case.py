@@ -19,11 +19,12 @@ IN_SLOT = {"deferrable": False}
 
 @dataclass(frozen=True)
 class Expected:
-    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the task's number of tries."""
+    """``jobs`` are the end states of all jobs, oldest first; ``tries`` the number of tries; ``told`` is the verdict."""
 
     jobs: tuple[str, ...] = ONE
     task: str = "success"
     tries: int = 2
+    told: str = "as it must be"
 
 
 def nothing(stage: Stage) -> None:
@@ -41,6 +42,7 @@ class Case:
 
     Cases without ``strike`` run at the same time, each with a connection of its own. A ``strike`` hits the programs
     that all tasks share, so such cases run one after the other: ``play`` for all, the strike once, ``after`` for all.
+    ``instead`` is what comes of it when Airflow hides the event from us, known by its jobs.
     ``check`` says what else is wrong, or "". ``quick`` cases, some of each kind of event, are part of `make test`.
     """
 
@@ -48,6 +50,7 @@ class Case:
     slug: str
     play: Callable[[Stage], None]
     expected: Expected = field(default_factory=Expected)
+    instead: Expected | None = None
     quick: bool = False
     systems: tuple[str, ...] = SYSTEMS
     strike: Callable[[ChaosAirflow, Sequence[Stage]], None] | None = None

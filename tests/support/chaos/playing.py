@@ -25,7 +25,8 @@ Play = tuple[Case, str]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. ``duplicates``, ``lost`` and ``wrong`` count what went wrong, ``problems`` says it.
+    """A line of the table. ``duplicates``, ``lost`` and ``wrong`` count what went wrong, ``problems`` says it,
+    or else ``told``.
 
     A duplicate is an execution beyond the expected ones, or one that began while an earlier one ran. Lost is an
     execution that should have been, or a job that runs on after its task has ended. ``spent`` are tries that Airflow
@@ -43,6 +44,7 @@ class Row:
     lost: int
     wrong: int
     problems: tuple[str, ...]
+    told: str
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
@@ -111,7 +113,9 @@ def _row(case: Case, stage: Stage, trouble: str, began: float) -> Row:
     folder = stage.airflow.root / "task-logs"
     folder.mkdir(exist_ok=True)
     (folder / f"{stage.dag_id}.txt").write_text(stage.log())
-    states, wanted = tuple(job.state for job in jobs), case.expected.jobs
+    states = tuple(job.state for job in jobs)
+    expected = case.instead if case.instead is not None and case.instead.jobs == states else case.expected
+    wanted = expected.jobs
     # A job that was stopped may have been stopped before it ran.
     least = sum(state != "stopped" for state in wanted)
     duplicates = max(len(executions) - len(wanted), 0) + overlapping(executions)
@@ -119,14 +123,14 @@ def _row(case: Case, stage: Stage, trouble: str, began: float) -> Row:
     problems = [
         trouble or case.check(stage),
         "" if states == wanted else f"jobs {list(states)} instead of {list(wanted)}",
-        _unlike(task, case.expected, spent),
+        _unlike(task, expected, spent),
         f"{duplicates} executions too many" if duplicates else "",
         f"{lost} executions or ends are missing" if lost else "",
     ]
     return Row(
         event=case.event, system=stage.deployed.system, executions=len(executions), jobs=states,
         task=str(task.get("state")), tries=int(task.get("try_number") or 0), spent=spent, duplicates=duplicates,
-        lost=lost, wrong=int(any(problems)), problems=tuple(filter(None, problems)),
+        lost=lost, wrong=int(any(problems)), problems=tuple(filter(None, problems)), told=expected.told,
         seconds=round(time.monotonic() - began, 1),
     )  # fmt: skip
 

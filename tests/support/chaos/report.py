@@ -26,7 +26,7 @@ HEAD = ("event", "system", "executions", "remote jobs", "task", "tries", "verdic
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A row as texts, in the order of HEAD."""
-    verdict = "; ".join(" ".join(problem.split())[:160] for problem in row["problems"]) or "as it must be"
+    verdict = "; ".join(" ".join(problem.split())[:160] for problem in row["problems"]) or row["told"]
     tries = f"{row['tries']}, {row['spent']} of them spent by Airflow itself" if row["spent"] else str(row["tries"])
     jobs = ", ".join(row["jobs"]) or "none"
     return row["event"], row["system"], str(row["executions"]), jobs, row["task"], tries, verdict

@@ -179,6 +179,15 @@ def test_the_second_of_two_with_one_name_is_refused(repo: Repo, bundle: Manifest
     assert "in force: include/projects/cards.yaml" in message
 
 
+def test_a_copy_cannot_take_the_place_of_a_project_that_is_being_mended(repo: Repo, bundle: ManifestDagBundle) -> None:
+    before = files(bundle)
+    repo.breaks("cards")
+    repo.write("another", MINIMAL.replace("prices", "cards"))
+    bundle.refresh()
+    assert changed(before, bundle) == {"broken/projects/cards.py", "broken/projects/another.py"}
+    assert "'cards' is include/projects/cards.yaml already" in error_of(bundle, "broken/projects/another.py")
+
+
 def test_a_broken_environment_stops_nobody(
     repo: Repo, bundle: ManifestDagBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,9 +195,7 @@ def test_a_broken_environment_stops_nobody(
     (repo.root / "include/environments/dev.yaml").write_text("name: [")
     bundle.refresh()
     assert changed(before, bundle) == {"broken/environments/dev.py"}
-    error = error_of(bundle, "broken/environments/dev.py")
-    assert "include/environments/dev.yaml:1:7" in error
-    assert "close the bracket that is still open" in error
+    assert "include/environments/dev.yaml:1:7" in error_of(bundle, "broken/environments/dev.py")
     monkeypatch.setenv("MLFLEET_ENV", "prd")
     other = repo.bundle()
     other.initialize()

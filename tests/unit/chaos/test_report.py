@@ -21,7 +21,8 @@ SPENT = (
 def row(tries: int = 2, spent: int = 0, lost: int = 0, problems: tuple[str, ...] = ()) -> Row:
     return Row(
         event="kill | -9", system="kfp", executions=1, jobs=("succeeded",), task="success", tries=tries, spent=spent,
-        duplicates=0, lost=lost, wrong=int(bool(problems)), problems=problems, seconds=1.0,
+        duplicates=0, lost=lost, wrong=int(bool(problems)), problems=problems, told="as it must be",
+        seconds=1.0,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,15 @@ def test_fleet_commands_need_no_airflow() -> None:
     assert "2 manifests, 0 errors" in ran.stdout
 
 
+@pytest.mark.parametrize("words", [["render", str(ROOT / "tests/data/deck-manifest.yml")], ["explain", "experiments"]])
+def test_a_terminal_without_unicode(words: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "mlfleet.cli", *words], capture_output=True, check=False, cwd=ROOT, timeout=60,
+        env={"PYTHONPATH": str(ROOT / "plugins"), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_help_and_completion_load_no_model() -> None:
     """Airflow's command line asks for our commands each time it runs."""
     script = (
@@ -96,6 +106,23 @@ def test_the_dag_is_not_drawn_without_airflow(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "airflow" else found(name))
     assert main(["--root", str(ROOT), "dag", "price-suggestion"]) == 3
     assert "install mlfleet[airflow]" in capsys.readouterr().err
+
+
+def test_an_environment_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLEET_ENV", "pord")
+    assert main(["--root", str(ROOT), "dag", "price-suggestion"]) == 1
+    assert "there is no environment 'pord'" in capsys.readouterr().err
+
+
+def test_the_pre_commit_hook_calls_a_command() -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    program, command = hook["entry"].split()
+    assert (program, command in mlfleet.commands) == ("mlfleet", True)
+    for name in ("projects/a.yaml", "pipelines/a/train.py", "environments/dev.yaml"):
+        assert re.search(hook["files"], f"include/{name}")
+    assert not re.search(hook["files"], "README.md")
 
 
 def test_json_has_every_field_of_a_diagnostic(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +143,7 @@ def test_github_reads_any_text(repository: Repository, capsys: pytest.CaptureFix
     head, message = line.removeprefix("::error ").split("::", 1)
     told = dict(part.split("=", 1) for part in head.split(","))
     assert (told["file"], told["line"], told["col"]) == ("include/projects/prices.yaml", "7", "1")
-    assert told["title"] == "MF010 a%3Ab%2Cc%25%0Ad"
+    assert told["title"] == "MF010 a%3Ab%2Cc%25�d"
     assert "%25" in message
 
 

@@ -85,6 +85,16 @@ def test_what_is_no_pipeline_and_no_polyaxonfile(tmp_path: Path) -> None:
         signature_of(tmp_path, "kind: job\n")
 
 
+def test_nesting_that_would_bring_the_parser_down(tmp_path: Path) -> None:
+    """The C composer recurses without a bound: the process of all manifests would be gone."""
+    with pytest.raises(Unreadable, match="levels of nesting"):
+        signature_of(tmp_path, "kind: component\ninputs: " + "[" * 100_000)
+    with pytest.raises(Unreadable, match="bytes"):
+        signature_of(tmp_path, "kind: component\n" + "# filler\n" * 130_000)
+    with pytest.raises(Unreadable, match=r"valid Python|cannot be read"):
+        signature_of(tmp_path, "def package():\n    " + "(" * 100_000)
+
+
 def test_other_peoples_warnings_stay_theirs(tmp_path: Path) -> None:
     assert signature_of(tmp_path, PIPELINE + 'pattern = "\\d"\n') is not None
 

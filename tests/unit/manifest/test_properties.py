@@ -153,6 +153,36 @@ def test_any_bytes_load_or_are_explained(load: Callable[[str | bytes], Loaded], 
     load(content)
 
 
+COMPONENT = """\
+kind: component
+inputs:
+  - {name: data, type: str}
+  - {name: segment, isOptional: true}
+  - {name: depth, value: 3}
+run: {kind: job}
+"""
+PIPELINE = """\
+from kfp import dsl
+
+@dsl.pipeline(name="p")
+def package(until: str, depth: int = 3, *, model: Output[Model] = None):
+    pass
+"""
+
+
+@careful
+@given(polyaxon=mutated(COMPONENT), pipeline=mutated(PIPELINE))
+@example(polyaxon="kind: component\ninputs: {a: 1}\n", pipeline="def package(): pass\ndef package(x): pass\n")
+@example(polyaxon="kind: component\ninputs: [{name: [a]}, {name: 2026-99-99}, 5]\n", pipeline="package: int")
+def test_any_code_fits_or_is_explained(
+    load: Callable[[str | bytes], Loaded], repository: Repository, polyaxon: str, pipeline: str
+) -> None:
+    folder = repository.folder_of("prices")
+    (folder / "polyaxonfile.yaml").write_bytes(polyaxon.encode("utf-8", "surrogatepass"))
+    (folder / "pipeline.py").write_bytes(pipeline.encode("utf-8", "surrogatepass"))
+    assert {found.id for found in load(FULL).diagnostics} <= {"MF021", "MF022", "MF023"}
+
+
 values = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=20),

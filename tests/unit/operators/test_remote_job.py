@@ -14,6 +14,7 @@ import yaml
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.observability import stats
+from structlog.testing import capture_logs
 
 from mlfleet.errors import JobFailed, JobTimedOut, TransientError
 from mlfleet.operators.kfp import KFPRunOperator
@@ -219,6 +220,21 @@ def test_a_kill_in_the_worker_stops_the_job_of_a_person_and_a_restart_stops_noth
     deferred(task, Run())
     task.on_kill()
     assert [found["state"] for found in wire.runs.values()] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("running", "no person ended its task"), (ConnectionError("no channel"), "not known whether a person")],
+)
+def test_a_kill_that_leaves_the_job_alone_says_why(
+    wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch, state: Any, told: str
+) -> None:
+    airflow_says(monkeypatch, state, of=("churn", "release", "scheduled__1"))
+    task = operator(package)
+    deferred(task, Run())
+    with capture_logs() as logs:
+        task.on_kill()
+    assert [told in each["event"] for each in logs if "left alone" in each["event"]] == [True]
 
 
 def test_a_time_out_in_the_worker_stops_the_job(wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 
 from mlfleet.errors import NotFound, OutcomeUnknown, RequestRefused, TransientError
@@ -339,6 +340,28 @@ def test_a_deployment_hands_on_what_was_deployed(wire: SpinnakerWire) -> None:
         run(system(wire, replace(WANTED, tag="release-k-9")).result("ml/churn:release-k-9"))
 
 
+def test_what_deployed_is_handed_on_whatever_came_after_it(wire: SpinnakerWire, time: Time) -> None:
+    wire.push(TAG)
+    assert seen(system(wire)).native == "running"
+    wire.finish(TAG)
+    (deployed,) = wire.executions_of(TAG)
+    # A second event for the same push, or a person in Deck.
+    time.now += 5
+    wire.push(TAG)
+    result = run(system(wire).result(WANTED.id))
+    assert (result["outcome"], result["execution_id"]) == ("deployed", deployed["id"])
+
+
+def test_a_deployment_that_runs_again_is_not_handed_on_as_one(wire: SpinnakerWire) -> None:
+    wire.push(TAG)
+    (execution,) = wire.executions_of(TAG)
+    wire.finish(TAG)
+    # Somebody restarts a stage (spinnaker.md 0.7) between the trigger's event and the task's second half.
+    execution["status"] = execution["stages"][0]["status"] = "RUNNING"
+    with pytest.raises(TransientError, match="no execution shows it now: running"):
+        run(system(wire).result(WANTED.id))
+
+
 @pytest.mark.parametrize(
     ("trigger", "ours"),
     [
@@ -514,6 +537,23 @@ def test_the_time_to_start_counts_anew_and_only_one_start_is_automatic(wire: Spi
     status = seen(spinnaker)
     assert (status.native, status.detail) == ("never_started", {})
     assert "of the start by hand of its pipeline" in status.reason
+
+
+def test_what_appears_just_before_the_start_by_hand_is_followed(wire: SpinnakerWire, time: Time) -> None:
+    class Late(SpinnakerWire):
+        """The push is noticed while the wait finds out why it was not."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if "/pipelineConfigs/" in request.url.path and not self.executions:
+                self.push(TAG)
+                time.at[time.now + 60] = lambda: self.finish(TAG)
+            return await super().handle_async_request(request)
+
+    late = Late(time)
+    time.now += 601
+    outcome, said = watched(system(late, replace(WANTED, on_not_started="start")), time)
+    assert outcome.status is not None
+    assert (outcome.status.native, late.calls("POST", "")) == ("deployed", []), said
 
 
 def test_what_failed_before_its_first_stage_may_be_started_by_hand(wire: SpinnakerWire) -> None:

@@ -61,7 +61,9 @@ def build_dag(plan: Plan) -> DAG:
 def _tasks(plan: Plan) -> BaseOperator | None:
     """Adds all tasks to the current DAG; returns the last of the factory's own."""
     before = steps_at(plan, "before_training")
-    trained = {experiment.slug: train(plan, experiment) for experiment in plan.project.experiments}
+    trained = {
+        experiment.slug: train(plan, experiment) for experiment in plan.project.experiments if experiment.enabled
+    }
     groups = {slug: ends for slug, ends in trained.items() if ends is not None}
     for first, _ in groups.values() if before else ():
         before[-1] >> first

@@ -142,6 +142,13 @@ def test_every_task_has_the_retry_policy_and_it_is_no_part_of_the_version() -> N
     assert told.count('"has_retry_policy": true') == len(dag.tasks)
 
 
+def test_an_experiment_that_is_not_enabled_is_not_there() -> None:
+    dag = dag_of(FULL.replace("name: Trading Cards", "name: Trading Cards\n    enabled: false"))
+    assert not [task for task in dag.task_ids if task.startswith("trading-cards")]
+    assert [item["experiment"] for item in dag.get_task("evaluate").evaluations] == ["default"]
+    assert set(dag.get_task("build_image").models) == {"default"}
+
+
 def test_a_release_wakes_the_projects_that_wait_for_it() -> None:
     producer, consumer = dag_of(FULL), dag_of(MINIMAL.replace("prices", "cards") + "schedule: {asset: prices}\n")
     outlets = {task.task_id: task.outlets for task in producer.tasks if task.outlets}

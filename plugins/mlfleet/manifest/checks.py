@@ -90,6 +90,9 @@ def _check_experiments(document: Document) -> None:
             document.report("MF015", path, f"the task group id {slug!r} is taken on line {first.line}",
                             "choose another name")  # fmt: skip
         seen.setdefault(slug, index)
+    found = at(document.data, "experiments")
+    if found and isinstance(found, list) and all(at(item, "enabled") is False for item in found):
+        document.report("MF012", ("experiments", 0, "enabled"), "no experiment is enabled", "enable one")
 
 
 def _check_schedule(document: Document) -> None:

@@ -118,6 +118,7 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             "Name of the experiment; in small letters and with hyphens it is the id of its task group.",
             ("Trading Cards",),
         ),
+        "enabled": Words("Whether it is trained and packaged; for a target that does with fewer.", (False,)),
         "params": Words("Values of this experiment, read as `${experiment.params.NAME}`.", ({"segment": "Premium"},)),
     },
     "Training": {

@@ -91,6 +91,7 @@ class Experiment(Section):
 
     name: ExperimentName
     params: Params = Field(default_factory=dict)
+    enabled: bool = True
 
     @property
     def slug(self) -> str:

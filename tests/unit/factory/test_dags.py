@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk import AssetAny, CronDataIntervalTimetable
+from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -139,6 +140,13 @@ def test_every_task_has_the_retry_policy_and_it_is_no_part_of_the_version() -> N
     told = json.dumps(serialized(FULL))
     assert "0x" not in told
     assert told.count('"has_retry_policy": true') == len(dag.tasks)
+
+
+def test_an_experiment_that_is_not_enabled_is_not_there() -> None:
+    dag = dag_of(FULL.replace("name: Trading Cards", "name: Trading Cards\n    enabled: false"))
+    assert not [task for task in dag.task_ids if task.startswith("trading-cards")]
+    assert [item["experiment"] for item in dag.get_task("evaluate").evaluations] == ["default"]
+    assert set(dag.get_task("build_image").models) == {"default"}
 
 
 def test_a_release_wakes_the_projects_that_wait_for_it() -> None:
@@ -286,3 +294,15 @@ def test_callbacks_and_deadlines_are_serialized_alike() -> None:
     assert told == json.dumps(serialized(NOTIFY))
     assert "0x" not in told
     assert serialized(NOTIFY.replace("6h", "7h")) != serialized(NOTIFY)
+
+
+def test_a_run_asks_for_what_the_form_has_and_no_param_of_training_is_taken_for_it() -> None:
+    dag = dag_of(FULL.replace("params: {data:", "params: {rounds: 5, window: 3, release: 4, data:"))
+    for task in dag.tasks:
+        asked = process_params(dag, task, {"polyaxon.rounds": 9, "window": "7d"}, suppress_exception=False)
+        assert asked == {
+            "release": "auto", "window": "7d", "polyaxon.release": 4, "polyaxon.rounds": 9, "polyaxon.window": 3,
+        }  # fmt: skip
+    assert dag.get_task("default.polyaxon").run_params["window"] == 3
+    with pytest.raises(ParamValidationError):
+        process_params(dag, dag.get_task("deploy"), {"release": "always"}, suppress_exception=False)

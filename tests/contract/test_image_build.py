@@ -279,12 +279,45 @@ def _with_the_step(pid: int) -> set | None:  # type: ignore[type-arg]
 
 
 def _containers(store: Path) -> list[str]:
+    return _listed(store, "containers", "--quiet")
+
+
+def _listed(store: Path, *what: str) -> list[str]:
     listed = subprocess.run(
         ["buildah", "--storage-driver", "vfs", "--root", str(store / "storage"), "--runroot", str(store / "run"),
-         "containers", "--quiet"],
+         *what],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return listed.stdout.split()
+
+
+_DIES_AT_PUSH = """
+import os, sys
+from pathlib import Path
+from mlfleet.systems.buildah import BuildahBuilds, ImageSpec, Registry
+from tests.support.image_build import client_of
+
+url, context, store, base = sys.argv[1:5]
+builds = BuildahBuilds(Registry(url), lambda: client_of(url), root=Path(store), tell=print)
+run = builds._buildah.run
+builds._buildah.run = lambda arguments: os.kill(os.getpid(), 9) if arguments[0] == "push" else run(arguments)
+builds.build(ImageSpec("ml/churn", Path(context), Path(context, "Dockerfile"), {"BASE": base}), "died")
+"""
+
+
+def test_the_image_of_a_killed_build_goes_with_the_next(registry: RegistryUnderTest, tmp_path: Path) -> None:
+    store, wanted = tmp_path / "store", on_base(tmp_path, registry)
+    script = [sys.executable, "-c", _DIES_AT_PUSH, registry.url, str(wanted.context), str(store)]
+    died = subprocess.run(
+        [*script, wanted.build_args["BASE"]], capture_output=True, text=True, cwd=REPOSITORY, env=_environment(),
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert any("build-died" in name for name in _listed(store, "images", "--format", "{{.Name}}:{{.Tag}}"))
+    builder = Builder(registry, store)
+    assert builder.builds.build(on_base(tmp_path / "next", registry), "after-died").built
+    # The base alone stays.
+    assert _listed(store, "images", "--format", "{{.Name}}:{{.Tag}}") == [wanted.build_args["BASE"]]
 
 
 def test_stop_ends_the_build(registry: RegistryUnderTest, tmp_path: Path) -> None:

@@ -75,12 +75,12 @@ class ContainerRegistryClient(SystemClient):
         path = _manifest_path(repository, reference)
         try:
             answer = await self._call("HEAD", path, scope=_pull(repository), headers=_accept())
+            digest = answer.headers.get("docker-content-digest", "")
+            if not _DIGEST.fullmatch(digest):
+                # Allowed by the specification: then only the bytes tell. A proxy's page looks the same.
+                return (await self.get_manifest(repository, reference))[1]
         except NotFound:
             return None
-        digest = answer.headers.get("docker-content-digest", "")
-        if not _DIGEST.fullmatch(digest):
-            # Allowed by the specification: then only the bytes tell.
-            return (await self.get_manifest(repository, reference))[1]
         _expect_digest(answer, reference, digest)
         size = answer.headers.get("content-length", "")
         return ManifestInfo(digest, _media_type(answer), int(size) if size.isdigit() else 0)

@@ -147,6 +147,7 @@ class BuildahBuilds:
     def _build_and_push(self, spec: ImageSpec, tag: str, labels: Mapping[str, str]) -> str:
         image = f"{self.registry.address}/{spec.repository}:{tag}"
         with self._buildah.store(), self._login() as login:
+            note = self._buildah.note(image)
             self._buildah.run([*self._build_arguments(spec, labels), *login, "--tag", image, str(spec.context)])
             try:
                 with tempfile.TemporaryDirectory(prefix="mlfleet-push-") as folder:
@@ -155,8 +156,8 @@ class BuildahBuilds:
                     self._buildah.run([*push, *login, "--digestfile", str(file), image, f"docker://{image}"])
                     digest = file.read_text().strip()
             finally:
-                # A copy of the whole tree in this kind of store; the base stays for the next build.
-                self._buildah.try_run(["rmi", image])
+                # The base stays for the next build.
+                self._buildah.discard(image, note)
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise UnexpectedAnswer(SYSTEM, f"push of {image} gave the digest {digest!r}")
         return digest

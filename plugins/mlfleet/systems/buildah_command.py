@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ class Buildah:
         if program is None:
             raise ConfigError("buildah is not installed", "PATH", "Install it (Debian: apt-get install buildah)")
         try:
-            for name in ("storage", "run", "tmp", "data"):
+            for name in ("storage", "run", "tmp", "data", "images"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             lock = (self.root / "lock").open("a")
         except OSError as exc:
@@ -76,6 +77,21 @@ class Buildah:
         if code:
             raise explain(arguments[0], code, lines)
 
+    def note(self, image: str) -> Path:
+        """Note an image that is about to be built; hand the note to :meth:`discard`.
+
+        An image is a copy of the whole tree in this kind of store, and a killed process removes nothing: what is still
+        noted when the store is found unused goes then.
+        """
+        with tempfile.NamedTemporaryFile("w", dir=self.root / "images", delete=False) as note:
+            note.write(image)
+        return Path(note.name)
+
+    def discard(self, image: str, note: Path) -> None:
+        """Remove a noted image."""
+        if self.try_run(["rmi", image]):
+            note.unlink(missing_ok=True)
+
     def try_run(self, arguments: Sequence[str]) -> bool:
         """A command whose failure does not matter; whether it worked."""
         return not self._stopped and self._spawn(arguments)[0] == 0
@@ -91,7 +107,17 @@ class Buildah:
     def _clean(self) -> None:
         shutil.rmtree(self.root / "tmp", ignore_errors=True)
         (self.root / "tmp").mkdir(exist_ok=True)
-        self.try_run(["rm", "--all"])
+        tell, self._tell = self._tell, lambda line: None
+        try:
+            self.try_run(["rm", "--all"])
+            for note in (self.root / "images").iterdir():
+                if self._stopped:
+                    break
+                code, lines = self._spawn(["rmi", note.read_text()])
+                if code == 0 or any("image not known" in line for line in lines):
+                    note.unlink(missing_ok=True)
+        finally:
+            self._tell = tell
 
     def _spawn(self, arguments: Sequence[str]) -> tuple[int, list[str]]:
         command = ["buildah", "--storage-driver", "vfs", "--root", str(self.root / "storage")]

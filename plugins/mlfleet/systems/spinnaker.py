@@ -5,8 +5,9 @@ unique per release and never reused, which makes it the key. What Spinnaker may 
 told when no execution appears; the way out is :meth:`SpinnakerSystem.resume`, a start by hand.
 
 Remaining window, of the start by hand alone: a push that Spinnaker notices after all, later than ``start_timeout`` and
-at the moment of the start, makes a second execution of the tag (the push's has no correlation id). And a start whose
-answer was lost and whose execution came, ended and was not yet in the search when it was asked for again is made twice.
+between the last look and the start (a call is tried for a minute), makes a second execution of the tag (the push's has
+no correlation id). And a start whose execution came late, ended and was not in the search when another process asked
+again is made twice: while it is live the correlation id prevents that.
 Both deploy the same image; the status tells how many executions there are.
 """
 
@@ -160,6 +161,7 @@ class SpinnakerSystem:
         OutcomeUnknown when the answer was lost and nothing appeared (asking again starts nothing twice).
         """
         followed = self._followed
+        start = await start_by_hand(self._client, self._wanted)
         own = followed.own(await self._search([self]))
         for row in own:
             if not never_began(row, self._wanted.image):
@@ -169,7 +171,7 @@ class SpinnakerSystem:
         followed.forget({str(row["id"]) for row in own})
         lost: OutcomeUnknown | None = None
         try:
-            await start_by_hand(self._client, self._wanted)
+            await start()
         except OutcomeUnknown as exc:
             lost = exc
         followed.asked_at, followed.answered = self._now(), lost is None

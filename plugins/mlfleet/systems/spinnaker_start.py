@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mlfleet.clients.spinnaker import SpinnakerClient
+from mlfleet.clients.spinnaker import ManualStart, SpinnakerClient
 from mlfleet.clients.spinnaker_trigger import concurrency_warning, manual_trigger, trigger_problems
 from mlfleet.errors import NotFound, RemoteError, RequestRefused
 from mlfleet.systems.spinnaker_deployment import Deployment
@@ -37,23 +38,25 @@ async def diagnosis(client: SpinnakerClient, wanted: Deployment) -> str:
     return f"a trigger of {where} matches, so one of: {causes}{hint}"
 
 
-async def start_by_hand(client: SpinnakerClient, wanted: Deployment) -> None:
-    """Start the pipeline with the image that the push would have brought, as Deck does it for a person.
+async def start_by_hand(client: SpinnakerClient, wanted: Deployment) -> Callable[[], Awaitable[ManualStart]]:
+    """The call that starts the pipeline with the image that the push would have brought, as Deck does it for a person.
 
-    The reference is by tag, as after a push: a tag is never reused, and expected artifacts match it.
+    It is handed out and not made, so that the caller can look for an execution at the very last. The reference is by
+    tag, as after a push: a tag is never reused, and expected artifacts match it.
 
-    Raises RequestRefused when it can't be started, OutcomeUnknown when the answer was lost; asking again is safe while
-    what the first call may have started is live, because both carry the same correlation id.
+    Raises RequestRefused when the pipeline can't be started. The call raises OutcomeUnknown when the answer was lost;
+    asking again is safe while what the first one may have started is live, because both carry the same correlation id.
     """
     config = await client.pipeline_config(wanted.application, wanted.pipeline)
     if config.get("disabled"):
         # Gate would answer 202 and nothing would come of it.
         raise RequestRefused("spinnaker", f"pipeline {wanted.pipeline} is disabled, so it can't be started by hand")
     trigger = manual_trigger(config, wanted.repository, wanted.tag, wanted.digest)
-    await client.start_manual(
+    artifact = _artifact(wanted, str(trigger.get("registry") or wanted.registry))
+    return lambda: client.start_manual(
         wanted.application,
         wanted.pipeline,
-        artifacts=[_artifact(wanted, str(trigger.get("registry") or wanted.registry))],
+        artifacts=[artifact],
         trigger=trigger,
         correlation_id=wanted.correlation_id,
     )

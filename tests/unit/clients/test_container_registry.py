@@ -99,6 +99,13 @@ def test_head_without_a_digest_reads_the_bytes():
     assert [r.method for r in server.requests] == ["HEAD", "GET"]
 
 
+def test_a_page_in_answer_to_the_head_of_an_unknown_tag_is_none_too():
+    """A proxy's page has no digest, so the bytes are asked for, and by then the registry itself answers."""
+    registry_client, server = registry(httpx.Response(200, html="<html>one moment</html>"), UNKNOWN)
+    assert run(registry_client.head_manifest("ml/churn", "v1")) is None
+    assert [r.method for r in server.requests] == ["HEAD", "GET"]
+
+
 @pytest.mark.parametrize("kind", ["text/html", "application/vnd.docker.distribution.manifest.v1+prettyjws", ""])
 def test_what_is_no_manifest_is_not_taken_for_one(kind):
     for step, call in ((head(kind), CALLS["head_manifest"]), (manifest(kind=kind), CALLS["get_manifest"])):

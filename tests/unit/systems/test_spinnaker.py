@@ -539,6 +539,13 @@ def test_the_time_to_start_counts_anew_and_only_one_start_is_automatic(wire: Spi
     assert "of the start by hand of its pipeline" in status.reason
 
 
+def test_the_last_thing_before_a_start_by_hand_is_a_look(wire: SpinnakerWire) -> None:
+    run(system(wire).resume(WANTED.id))
+    sent = [request.url.path for request in wire.requests]
+    start = next(number for number, request in enumerate(wire.requests) if request.method == "POST")
+    assert sent[start - 1].endswith("/executions/search")
+
+
 def test_what_appears_just_before_the_start_by_hand_is_followed(wire: SpinnakerWire, time: Time) -> None:
     class Late(SpinnakerWire):
         """The push is noticed while the wait finds out why it was not."""

@@ -48,7 +48,7 @@ def test_there_are_enough_cases_and_each_has_an_output() -> None:
 
 
 def test_every_finding_has_a_case() -> None:
-    """All but MF020, a fault of the factory, and MF025, which only the bundle tells: it runs a team's code."""
+    """All but what only building the DAG shows: MF020, a fault of the factory, and MF025, one of a team's own code."""
     shown = {id for case in CASES for id in re.findall(r"MF\d{3}(?=:)", (case / "output").read_text(encoding="utf-8"))}
     assert shown == set(MEANINGS) - {"MF020", "MF025"}
 

@@ -149,6 +149,33 @@ def test_an_experiment_that_is_not_enabled_is_not_there() -> None:
     assert set(dag.get_task("build_image").models) == {"default"}
 
 
+OWN = """\
+    training:
+      polyaxon:
+        params: {rounds: 50, extra: 1}
+        timeout: 8h
+        matrix: {kind: grid, params: {depth: {kind: choice, value: [8]}}}
+      kfp: {params: {until: never}, caching: true}
+"""
+
+
+def test_an_experiment_is_trained_as_it_says_itself() -> None:
+    text = FULL.replace("params: {data:", "params: {rounds: 5, deep: true, data:")
+    dag = dag_of(text.replace("    params: {segment: cards}\n", f"    params: {{segment: cards}}\n{OWN}"))
+    common, own = dag.get_task("default.polyaxon"), dag.get_task("trading-cards.polyaxon")
+    assert (common.run_params["rounds"], own.run_params["rounds"], own.run_params["extra"]) == (5, 50, 1)
+    assert own.run_params["deep"] is True
+    assert (common.timeout, own.timeout) == (timedelta(minutes=20), timedelta(hours=8))
+    assert own.matrix == {"kind": "grid", "params": {"depth": {"kind": "choice", "value": [8]}}}
+    assert own.best_by == common.best_by
+    common, own = dag.get_task("default.kfp"), dag.get_task("trading-cards.kfp")
+    assert (common.enable_caching, own.enable_caching) == (False, True)
+    assert (own.run_params["until"], own.run_params["depth"]) == ("never", "${polyaxon.best.inputs.depth}")
+    assert own.timeout == common.timeout
+    assert "polyaxon.rounds" not in dag.params, "one value of the form would be taken for both experiments"
+    assert "polyaxon.deep" in dag.params
+
+
 def test_a_release_wakes_the_projects_that_wait_for_it() -> None:
     producer, consumer = dag_of(FULL), dag_of(MINIMAL.replace("prices", "cards") + "schedule: {asset: prices}\n")
     outlets = {task.task_id: task.outlets for task in producer.tasks if task.outlets}

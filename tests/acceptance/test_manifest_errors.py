@@ -38,7 +38,7 @@ def test_it_is_an_import_error_of_its_own_until_it_is_mended(world: World) -> No
     world.wait_for_dag("broken")
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def broken(world: World) -> Iterator[tuple[str, str]]:
     """A run that waits in the triggerer, and what Airflow says of the manifest that was broken meanwhile."""
     world.wait_for_dag("patient")

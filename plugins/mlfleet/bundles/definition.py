@@ -12,6 +12,7 @@ from pathlib import Path
 from mlfleet.factory.plan import Plan
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.models import Project
+from mlfleet.manifest.rendering import rendered
 
 _CHUNK = 1 << 20
 
@@ -23,7 +24,8 @@ class Definition:
     ``name``         of the project, which is its DAG's id
     ``manifest``     path of the manifest, relative to the repository
     ``environment``  name of the environment that it was resolved for
-    ``text``         JSON with ``project`` and ``environment``; equal manifests give equal text
+    ``text``         JSON with ``project``, ``environment`` and ``resolved``, the project as YAML for people (making it
+                     is a quarter of building a DAG); equal manifests give equal text
     ``digest``       of all that and of the project's code, 32 hexadecimal digits
     ``commit``       of the code that belongs to it, where that is not what the source shows now
     """
@@ -41,6 +43,7 @@ class Definition:
         data = {
             "project": project.model_dump(mode="json", by_alias=True, exclude_none=True),
             "environment": environment.model_dump(mode="json"),
+            "resolved": rendered(project),
         }
         text = json.dumps(data, sort_keys=True, indent=1)
         told = "\0".join((project.name, manifest, environment.name, text, code))
@@ -51,7 +54,8 @@ class Definition:
         """What the factory builds the DAG from; ``root`` is the repository that holds the project's code."""
         data = json.loads(self.text)
         project, environment = Project.model_validate(data["project"]), Environment.model_validate(data["environment"])
-        return Plan(project, environment, self.manifest, self.commit or commit, root)
+        # A file that an older version of mlfleet has laid out has no `resolved`.
+        return Plan(project, environment, self.manifest, self.commit or commit, root, data.get("resolved"))
 
 
 def code_digest(folder: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.definitions.param import ParamsDict
 
 from mlfleet.factory.delivery import deliver
 from mlfleet.factory.facts import (
@@ -36,17 +37,18 @@ def build_dag(plan: Plan) -> DAG:
         # One release at a time per project is a rule of the design: more only where nothing is deployed (`checks`).
         max_active_runs=project.schedule.max_active_runs if project.schedule else 1,
         default_args=_default_args(plan),
-        doc_md=documentation_of(project, plan.environment, plan.manifest),
+        doc_md=documentation_of(project, plan.environment, plan.manifest, plan.resolved),
         owner_links=owner_links_of(project),
         dag_display_name=project.title or project.name,
         tags=tags_of(project),
         **notifications_of(project),
-        params=form_of(project),
         # Loaders hand DAGs to Airflow themselves: one that is only being checked must not be picked up.
         auto_register=False,
     )
     with dag:
         last = _tasks(plan)
+    # After the tasks: Airflow copies the params of a DAG into each task, several times over; a run has them anyway.
+    dag.params = ParamsDict(form_of(project))
     if last is not None and project.image:
         last.outlets.append(released_asset(project.name))
     if plan.root is not None:
@@ -59,7 +61,9 @@ def build_dag(plan: Plan) -> DAG:
 def _tasks(plan: Plan) -> BaseOperator | None:
     """Adds all tasks to the current DAG; returns the last of the factory's own."""
     before = steps_at(plan, "before_training")
-    trained = {experiment.slug: train(plan, experiment) for experiment in plan.project.experiments}
+    trained = {
+        experiment.slug: train(plan, experiment) for experiment in plan.project.experiments if experiment.enabled
+    }
     groups = {slug: ends for slug, ends in trained.items() if ends is not None}
     for first, _ in groups.values() if before else ():
         before[-1] >> first

@@ -61,8 +61,11 @@ def owner_links_of(project: Project) -> dict[str, str]:
     return {first.github: first.oncall or _github_page(first)}
 
 
-def documentation_of(project: Project, environment: Environment, manifest: str) -> str:
-    """Markdown for the DAG's page; the manifest stands at its end, so that a changed one is a new DAG version."""
+def documentation_of(project: Project, environment: Environment, manifest: str, resolved: str | None = None) -> str:
+    """Markdown for the DAG's page; the manifest stands at its end, so that a changed one is a new DAG version.
+
+    ``resolved`` is what `rendered` gives, if it is known.
+    """
     lines = [f"# {project.title or project.name}", ""]
     if project.description:
         lines += [project.description, ""]
@@ -70,7 +73,13 @@ def documentation_of(project: Project, environment: Environment, manifest: str) 
     links = [*((link.title, link.url) for link in project.links), *_pages(project, environment, manifest)]
     if links:
         lines += [*(f"- [{title}]({url})" for title, url in links), ""]
-    lines += [f"Generated from `{manifest}`; defaults are filled in:", "", "```yaml", rendered(project).rstrip(), "```"]
+    lines += [
+        f"Generated from `{manifest}`; defaults are filled in:",
+        "",
+        "```yaml",
+        (resolved or rendered(project)).rstrip(),
+        "```",
+    ]
     return "\n".join(lines)
 
 

@@ -36,13 +36,18 @@ def form_of(project: Project) -> dict[str, Param]:
 
 
 def _training(project: Project) -> Iterator[tuple[str, Param]]:
-    """The params of training that are plain values: what holds references belongs to an experiment or to the run."""
+    """The params of training that are plain values and the same for all experiments.
+
+    What holds references, or what an experiment has in its own way, would be one value for all of them in the form.
+    """
     training = project.training
     sections = (("polyaxon", "Polyaxon"), ("kfp", "Kubeflow Pipelines"))
     for system, title in sections:
         section = getattr(training, system, None)
         params: Mapping[str, Any] = section.params if section else {}
-        for name in sorted(params):
+        overrides = (getattr(experiment.training, system, None) for experiment in project.experiments)
+        own = {name for override in overrides if override for name in override.params}
+        for name in sorted(set(params) - own):
             value = params[name]
             kind = next((word for type_, word in _TYPES if isinstance(value, type_)), None)
             if kind and "${" not in str(value):

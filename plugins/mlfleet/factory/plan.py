@@ -20,6 +20,7 @@ class Plan:
     ``manifest``  path of the manifest, relative to the repository
     ``commit``    of the code, or "unknown"
     ``root``      the repository that holds the code; None when it lies above the DAG's file
+    ``resolved``  the project as YAML, where somebody has made it already
     """
 
     project: Project
@@ -27,6 +28,7 @@ class Plan:
     manifest: str
     commit: str
     root: Path | None = None
+    resolved: str | None = None
 
     def common(self, task: str) -> dict[str, Any]:
         """Arguments that every task has; ``task`` is its name as ``pools`` of the manifest knows it.

@@ -15,7 +15,7 @@ from mlfleet.operators.polyaxon import PolyaxonRunOperator
 
 def train(plan: Plan, experiment: Experiment) -> tuple[BaseOperator, BaseOperator] | None:
     """Adds the experiment's tasks to the current DAG; returns the first and the last, None when nothing is trained."""
-    training = plan.project.training
+    training = plan.project.training_of(experiment)
     if training is None:
         return None
     tasks: dict[str, BaseOperator] = {}

@@ -18,7 +18,7 @@ from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.names import is_project_name
 from mlfleet.manifest.step_checks import check_step_code, check_steps, steps_of
-from mlfleet.manifest.tasks import ALL, tasks_of
+from mlfleet.manifest.tasks import ALL, TRAINING, tasks_of
 from mlfleet.manifest.values import slug_of
 
 # Ids of the tasks after training, which no task group of an experiment may take.
@@ -49,6 +49,7 @@ def check(document: Document, surroundings: Surroundings) -> None:
     _check_experiments(document)
     _check_schedule(document)
     _check_sections(document)
+    _check_overrides(document)
     _check_pools(document)
     _check_notify(document)
     check_steps(document)
@@ -90,6 +91,9 @@ def _check_experiments(document: Document) -> None:
             document.report("MF015", path, f"the task group id {slug!r} is taken on line {first.line}",
                             "choose another name")  # fmt: skip
         seen.setdefault(slug, index)
+    found = at(document.data, "experiments")
+    if found and isinstance(found, list) and all(at(item, "enabled") is False for item in found):
+        document.report("MF012", ("experiments", 0, "enabled"), "no experiment is enabled", "enable one")
 
 
 def _check_schedule(document: Document) -> None:
@@ -148,6 +152,25 @@ def _check_sections(document: Document) -> None:
         document.report("MF016", ("deploy",), "`deploy` needs `image`: there is nothing to deploy", key=True)
 
 
+def _check_overrides(document: Document) -> None:
+    for index, experiment in _experiments(document):
+        own = experiment.get("training")
+        for system in own if isinstance(own, dict) else ():
+            path: Path = ("experiments", index, "training", system)
+            if system in TRAINING and at(document.data, "training", system) is None:
+                document.report("MF016", path, f"there is nothing to change: the project has no `training.{system}`",
+                                key=True)  # fmt: skip
+            matrix = at(document.data, *path, "matrix")
+            if (
+                matrix is not None
+                and at(document.data, "training", system)
+                and not at(document.data, "training", system, "matrix")
+            ):
+                document.report("MF016", (*path, "matrix"), "only a search can have another `matrix`",
+                                "give `training.polyaxon` a matrix", key=True)  # fmt: skip
+            _check_search(document, (*path, "matrix"), matrix)
+
+
 def _check_pools(document: Document) -> None:
     there = tasks_of(document.data)
     pools = at(document.data, "pools")
@@ -180,15 +203,15 @@ def _check_best_by(document: Document, polyaxon: dict[str, Any]) -> None:
     if best_by is not None and matrix is None:
         document.report("MF016", ("training", "polyaxon", "best_by"), "`best_by` chooses among the runs of a `matrix`",
                         "add `matrix`, or leave `best_by` out", key=True)  # fmt: skip
+    _check_search(document, ("training", "polyaxon", "matrix"), matrix)
+
+
+def _check_search(document: Document, path: Path, matrix: Any) -> None:
     kind = at(matrix, "kind")
     if kind in ("grid", "random") and not at(matrix, "params"):
-        document.report(
-            "MF011", ("training", "polyaxon", "matrix", "params"), f"a {kind} search needs `params`", key=True
-        )
+        document.report("MF011", (*path, "params"), f"a {kind} search needs `params`", key=True)
     if kind == "random" and not at(matrix, "numRuns"):
-        document.report(
-            "MF011", ("training", "polyaxon", "matrix", "numRuns"), "a random search needs `numRuns`", key=True
-        )
+        document.report("MF011", (*path, "numRuns"), "a random search needs `numRuns`", key=True)
 
 
 def _check_texts(document: Document, surroundings: Surroundings) -> None:
@@ -218,13 +241,16 @@ def _check_references(document: Document, path: Path, text: str, surroundings: S
                     "they are known in `params` of training and in `image.args`",
                 )
             references.check(reference, allowed)
-            _check_value_exists(document, reference, surroundings)
+            _check_value_exists(document, path, reference, surroundings)
         except references.BadReference as problem:
             document.report("MF014", path, problem.summary, problem.fix)
 
 
 def _allowed(document: Document, path: Path) -> tuple[str, ...]:
     """The scopes that have a value where the text stands; empty where references are not read at all."""
+    if path[:1] == ("experiments",) and path[2:3] == ("training",):
+        # What an experiment changes is read as what it changes.
+        path = path[2:]
     if path[:3] in (("training", "polyaxon", "params"), ("training", "polyaxon", "matrix")):
         return _RUN + _EXPERIMENT
     if path[:3] == ("training", "kfp", "params"):
@@ -236,7 +262,7 @@ def _allowed(document: Document, path: Path) -> tuple[str, ...]:
     return ()
 
 
-def _check_value_exists(document: Document, reference: str, surroundings: Surroundings) -> None:
+def _check_value_exists(document: Document, path: Path, reference: str, surroundings: Surroundings) -> None:
     scope, _, name = reference.rpartition(".")
     if scope == "env":
         for environment in surroundings.environments:
@@ -246,9 +272,10 @@ def _check_value_exists(document: Document, reference: str, surroundings: Surrou
                     suggestion(name, environment.values) or "add it to its file in include/environments",
                 )
     if scope == "experiment.params":
-        for _, experiment in _experiments(document):
+        for index, experiment in _experiments(document):
             params = experiment.get("params") or {}
-            if isinstance(params, dict) and name not in params:
+            concerned = path[0] != "experiments" or path[1] == index
+            if concerned and isinstance(params, dict) and name not in params:
                 raise references.BadReference(
                     f"the experiment {experiment.get('name')!r} has no param {name!r}",
                     "give every experiment this param",

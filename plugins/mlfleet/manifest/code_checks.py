@@ -46,15 +46,22 @@ def _read(document: Document, path: Path, read: Callable[[], Signature | None]) 
 def _check_params(document: Document, system: str, signature: Signature | None, word: str, owner: str) -> None:
     if signature is None:
         return
-    # A name that is only misspelled is not missing as well.
-    given: set[str] = set()
+    # What only some experiments give is still missing for the others.
+    experiments = at(document.data, "experiments")
+    own: dict[int, set[str]] = {
+        index: set() for index in range(len(experiments) if isinstance(experiments, list) else 0)
+    }
+    common: set[str] = set()
     for path, params in _places_of_params(document, system):
+        given = own[int(path[1])] if path[0] == "experiments" else common
         for name in params:
             given.add(name)
             if name not in signature.names:
+                # A name that is only misspelled is not missing as well.
                 given.add(nearest(name, signature.names) or name)
                 document.report("MF022", (*path, name), f"{owner} has no {word} {name!r}",
                                 suggestion(name, signature.names) or f"it takes no {word}s", key=True)  # fmt: skip
+    given = common | (set.intersection(*own.values()) if own else set())
     for name in sorted(signature.required - given, key=signature.names.index):
         document.report("MF023", ("training", system, "params"), f"the {word} {name!r} of {owner} has no value",
                         f"add `{name}:` to `training.{system}.params`, or give it a default", key=True)  # fmt: skip

@@ -118,7 +118,30 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             "Name of the experiment; in small letters and with hyphens it is the id of its task group.",
             ("Trading Cards",),
         ),
+        "training": Words(
+            "What is different in its training.", ({"polyaxon": {"params": {"rounds": 50}, "timeout": "8h"}},)
+        ),
+        "enabled": Words("Whether it is trained and packaged; for a target that does with fewer.", (False,)),
         "params": Words("Values of this experiment, read as `${experiment.params.NAME}`.", ({"segment": "Premium"},)),
+    },
+    "TrainingOverride": {
+        "polyaxon": Words("What is different in its Polyaxon run.", ({"params": {"rounds": 50}},)),
+        "kfp": Words("What is different in its KFP run.", ({"timeout": "8h"},)),
+    },
+    "PolyaxonOverride": {
+        "params": Words("Other values for params, or further ones.", ({"rounds": 50},)),
+        "matrix": Words(
+            "Another search, in place of the project's; only where that has one.",
+            ({"kind": "grid", "params": {"depth": {"kind": "choice", "value": [8]}}},),
+        ),
+        "timeout": Words(_TIMEOUT, ("8h",)),
+        "on_failed": Words(_ON_FAILED, ("resume",)),
+    },
+    "KFPOverride": {
+        "params": Words("Other values for params, or further ones.", ({"top": 10},)),
+        "caching": Words("Whether steps with equal inputs come from older runs.", (False,)),
+        "timeout": Words(_TIMEOUT, ("8h",)),
+        "on_failed": Words(_ON_FAILED, ("resume",)),
     },
     "Training": {
         "polyaxon": Words("A Polyaxon run or tuning for each experiment.", ({"polyaxonfile": "polyaxonfile.yaml"},)),

@@ -7,7 +7,7 @@ unknown keys; free form is only below ``annotations`` and top-level keys that st
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -86,18 +86,6 @@ class Schedule(Section):
         return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
 
 
-class Experiment(Section):
-    """One model of the project; its params are read as ``${experiment.params.<name>}``."""
-
-    name: ExperimentName
-    params: Params = Field(default_factory=dict)
-
-    @property
-    def slug(self) -> str:
-        """Id of the experiment's task group."""
-        return slug_of(self.name)
-
-
 # What a retry does with a run that failed: a new one, that one from where it got to, or nothing.
 OnFailed = Literal["resubmit", "resume", "fail"]
 
@@ -158,11 +146,53 @@ class KFPTraining(Section):
         return self.pipeline.rpartition(":")[0]
 
 
+_System = TypeVar("_System", PolyaxonTraining, KFPTraining)
+
+
 class Training(Section):
     """How each experiment trains: Polyaxon, then KFP, either of them optional."""
 
     polyaxon: PolyaxonTraining | None = None
     kfp: KFPTraining | None = None
+
+
+class PolyaxonOverride(Section):
+    """What is different in the Polyaxon run of one experiment; ``params`` are merged by name."""
+
+    params: Params = Field(default_factory=dict)
+    matrix: Matrix | None = None
+    timeout: Duration | None = None
+    on_failed: OnFailed | None = None
+
+
+class KFPOverride(Section):
+    """What is different in the KFP run of one experiment; ``params`` are merged by name."""
+
+    params: Params = Field(default_factory=dict)
+    caching: bool | None = None
+    timeout: Duration | None = None
+    on_failed: OnFailed | None = None
+
+
+class TrainingOverride(Section):
+    """What is different in the training of one experiment."""
+
+    polyaxon: PolyaxonOverride | None = None
+    kfp: KFPOverride | None = None
+
+
+class Experiment(Section):
+    """One model of the project; its params are read as ``${experiment.params.<name>}``."""
+
+    name: ExperimentName
+    params: Params = Field(default_factory=dict)
+    enabled: bool = True
+    training: TrainingOverride | None = None
+
+    @property
+    def slug(self) -> str:
+        """Id of the experiment's task group."""
+        return slug_of(self.name)
 
 
 class Evaluation(Section):
@@ -284,10 +314,27 @@ class Project(Section):
             return {key: value for key, value in data.items() if not str(key).startswith("x-")}
         return data
 
+    def training_of(self, experiment: Experiment) -> Training | None:
+        """How an experiment is trained: as the project says, but for what it says itself."""
+        if self.training is None or experiment.training is None:
+            return self.training
+        own, common = experiment.training, self.training
+        return Training(
+            polyaxon=_overridden(common.polyaxon, own.polyaxon), kfp=_overridden(common.kfp, own.kfp)
+        )  # fmt: skip
+
     @property
     def window(self) -> datetime.timedelta:
         """How far back a run without a data interval reaches."""
         return (self.schedule or Schedule()).window
+
+
+def _overridden(common: _System | None, own: PolyaxonOverride | KFPOverride | None) -> _System | None:
+    if common is None or own is None:
+        return common
+    said = {name: getattr(own, name) for name in own.model_fields_set - {"params"}}
+    changes = {name: value for name, value in said.items() if value is not None}
+    return common.model_copy(update={**changes, "params": {**common.params, **own.params}})
 
 
 class Manifest(Project):

@@ -81,7 +81,7 @@ def _ends(node: Any, path: Path) -> list[tuple[Any, Path]]:
 
 
 def _sorted_params(experiment: dict[str, object]) -> dict[str, object]:
-    return {**experiment, "params": _sorted(experiment["params"])}
+    return {**experiment, **{key: _sorted(experiment[key]) for key in ("params", "training") if key in experiment}}
 
 
 def _sorted(value: object) -> object:

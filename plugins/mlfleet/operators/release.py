@@ -44,6 +44,8 @@ class ReleaseOperator(MlfleetOperator):
     stays. A tag is never used twice: a retry finds its own and is done, a person's clear is the next ``n`` and a new
     deployment.
 
+    The DAG's param ``release``, where there is one, is a guard too: ``never`` skips, ``auto`` leaves it to the others.
+
     ``evaluate_task_id``  None for a project without an evaluation
     ``repository``        overrides the one of the build
 

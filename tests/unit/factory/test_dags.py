@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk import AssetAny, CronDataIntervalTimetable
+from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -139,6 +140,40 @@ def test_every_task_has_the_retry_policy_and_it_is_no_part_of_the_version() -> N
     told = json.dumps(serialized(FULL))
     assert "0x" not in told
     assert told.count('"has_retry_policy": true') == len(dag.tasks)
+
+
+def test_an_experiment_that_is_not_enabled_is_not_there() -> None:
+    dag = dag_of(FULL.replace("name: Trading Cards", "name: Trading Cards\n    enabled: false"))
+    assert not [task for task in dag.task_ids if task.startswith("trading-cards")]
+    assert [item["experiment"] for item in dag.get_task("evaluate").evaluations] == ["default"]
+    assert set(dag.get_task("build_image").models) == {"default"}
+
+
+OWN = """\
+    training:
+      polyaxon:
+        params: {rounds: 50, extra: 1}
+        timeout: 8h
+        matrix: {kind: grid, params: {depth: {kind: choice, value: [8]}}}
+      kfp: {params: {until: never}, caching: true}
+"""
+
+
+def test_an_experiment_is_trained_as_it_says_itself() -> None:
+    text = FULL.replace("params: {data:", "params: {rounds: 5, deep: true, data:")
+    dag = dag_of(text.replace("    params: {segment: cards}\n", f"    params: {{segment: cards}}\n{OWN}"))
+    common, own = dag.get_task("default.polyaxon"), dag.get_task("trading-cards.polyaxon")
+    assert (common.run_params["rounds"], own.run_params["rounds"], own.run_params["extra"]) == (5, 50, 1)
+    assert own.run_params["deep"] is True
+    assert (common.timeout, own.timeout) == (timedelta(minutes=20), timedelta(hours=8))
+    assert own.matrix == {"kind": "grid", "params": {"depth": {"kind": "choice", "value": [8]}}}
+    assert own.best_by == common.best_by
+    common, own = dag.get_task("default.kfp"), dag.get_task("trading-cards.kfp")
+    assert (common.enable_caching, own.enable_caching) == (False, True)
+    assert (own.run_params["until"], own.run_params["depth"]) == ("never", "${polyaxon.best.inputs.depth}")
+    assert own.timeout == common.timeout
+    assert "polyaxon.rounds" not in dag.params, "one value of the form would be taken for both experiments"
+    assert "polyaxon.deep" in dag.params
 
 
 def test_a_release_wakes_the_projects_that_wait_for_it() -> None:
@@ -286,3 +321,15 @@ def test_callbacks_and_deadlines_are_serialized_alike() -> None:
     assert told == json.dumps(serialized(NOTIFY))
     assert "0x" not in told
     assert serialized(NOTIFY.replace("6h", "7h")) != serialized(NOTIFY)
+
+
+def test_a_run_asks_for_what_the_form_has_and_no_param_of_training_is_taken_for_it() -> None:
+    dag = dag_of(FULL.replace("params: {data:", "params: {rounds: 5, window: 3, release: 4, data:"))
+    for task in dag.tasks:
+        asked = process_params(dag, task, {"polyaxon.rounds": 9, "window": "7d"}, suppress_exception=False)
+        assert asked == {
+            "release": "auto", "window": "7d", "polyaxon.release": 4, "polyaxon.rounds": 9, "polyaxon.window": 3,
+        }  # fmt: skip
+    assert dag.get_task("default.polyaxon").run_params["window"] == 3
+    with pytest.raises(ParamValidationError):
+        process_params(dag, dag.get_task("deploy"), {"release": "always"}, suppress_exception=False)

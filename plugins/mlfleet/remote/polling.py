@@ -33,10 +33,27 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Look:
-    """What one look brought: the status (None: there is no such job), or why there is none."""
+    """What one look brought: the status (None: there is no such job), or why there is none.
+
+    ``good_at`` is the epoch second of the last good answer while it was waited for (`Calm`), None for none.
+    """
 
     status: JobStatus | None = None
     error: MlfleetError | None = None
+    good_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Calm:
+    """Who waits for a change need not be told that there is none: the look goes on, every ``pause`` seconds.
+
+    It ends when the status is another one than ``status``, with a failure, and with the first look after ``wake_at``
+    (epoch seconds).
+    """
+
+    status: JobStatus
+    pause: float
+    wake_at: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,19 @@ class Wish:
     soonest: float
     latest: float
     until: float | None = None
+    calm: Calm | None = None
+
+
+def again(now: float, pause: float, draw: float, until: float | None, calm: Calm | None = None) -> Wish:
+    """The wish for a look ``pause`` seconds from now or up to a tenth later, but not after ``until``.
+
+    ``draw`` is in [0, 1): who was asked together need not stay together. From half the pause on a look costs nothing
+    where a request has room.
+    """
+    latest = now + pause * (1.0 + 0.1 * draw)
+    if until is not None:
+        latest = max(now, min(latest, until))
+    return Wish(min(now + pause / 2, latest), latest, until, calm)
 
 
 @dataclass(eq=False)
@@ -58,6 +88,7 @@ class _Ask:
     system: RemoteSystem
     wish: Wish
     answer: asyncio.Future[Look]
+    good_at: float | None = None
 
 
 class SharedPoll:
@@ -98,6 +129,9 @@ class SharedPoll:
         async with self._connecting:
             if self._clients and self._clients[-1] is refused:
                 self._clients.append(await self._connect())
+                # Nobody may go on asking with the old credentials: their refusal would be everybody's in the request.
+                for lane in self._lanes.values():
+                    lane.disturb()
 
     async def look(self, job_id: str, system: RemoteSystem, wish: Wish) -> Look:
         """The job's next look, made for everybody in ``system``'s lane together."""
@@ -134,8 +168,7 @@ class _Lane:
     async def ask(self, job_id: str, system: RemoteSystem, wish: Wish) -> Look:
         """The answer of the round that takes this along."""
         ask = _Ask(job_id, system, wish, asyncio.get_running_loop().create_future())
-        self._asks.add(ask)
-        heapq.heappush(self._queue, (wish.latest, next(self._numbers), ask))
+        self._put(ask)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
         elif wish.latest < self._awake_at:
@@ -150,6 +183,13 @@ class _Lane:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def disturb(self) -> None:
+        """Answer those who wait calmly with what they know: they come back with the present client."""
+        for ask in [ask for ask in self._asks if ask.good_at is not None]:
+            self._asks.discard(ask)
+            if ask.wish.calm is not None and not ask.answer.done():
+                ask.answer.set_result(Look(ask.wish.calm.status))
 
     async def _run(self) -> None:
         while self._asks:
@@ -194,6 +234,10 @@ class _Lane:
             self._asks.discard(ask)
         return _batches(chosen)
 
+    def _put(self, ask: _Ask) -> None:
+        self._asks.add(ask)
+        heapq.heappush(self._queue, (ask.wish.latest, next(self._numbers), ask))
+
     def _next(self) -> _Ask | None:
         """Who is due first."""
         while self._queue:
@@ -221,9 +265,25 @@ class _Lane:
             await self._ask_all(batch[middle:])
             return
         self._note(error)
+        now = self._poll.now()
         for ask in batch:
-            if not ask.answer.done():
-                ask.answer.set_result(Look(error=error) if error else Look(found.get(ask.job_id)))
+            if ask.answer.done():
+                continue
+            status = found.get(ask.job_id)
+            if error is not None:
+                ask.answer.set_result(Look(error=error, good_at=ask.good_at))
+            elif not self._goes_on(ask, status, now):
+                ask.answer.set_result(Look(status))
+
+    def _goes_on(self, ask: _Ask, status: JobStatus | None, now: float) -> bool:
+        """Whether nothing has changed for somebody who wants to know of changes only; then the look is made again."""
+        calm = ask.wish.calm
+        if calm is None or status != calm.status or now >= calm.wake_at:
+            return False
+        ask.good_at = now
+        ask.wish = again(now, calm.pause, self._poll.draw(), ask.wish.until, calm)
+        self._put(ask)
+        return True
 
     def _note(self, error: MlfleetError | None) -> None:
         """After a failure the server is left alone for a while, longer each time, or for as long as it asked."""
@@ -242,7 +302,7 @@ class _Lane:
         for ask in [ask for ask in self._asks if ask.wish.until is not None and ask.wish.until <= now]:
             self._asks.discard(ask)
             if not ask.answer.done():
-                ask.answer.set_result(Look(error=self._last_error))
+                ask.answer.set_result(Look(error=self._last_error, good_at=ask.good_at))
 
 
 def _batches(asks: list[_Ask]) -> list[list[_Ask]]:

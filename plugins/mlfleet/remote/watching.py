@@ -6,6 +6,7 @@ tasks that are not deferrable, in the worker.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,7 +16,7 @@ from mlfleet.errors import AuthError, MlfleetError, RemoteError, RequestRefused
 from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.job import JobState, JobStatus
 from mlfleet.remote.logs import one_record
-from mlfleet.remote.polling import Look, SharedPoll, Wish
+from mlfleet.remote.polling import Calm, Look, SharedPoll, again
 from mlfleet.remote.protocol import Cursor, RemoteSystem
 
 # Seconds without one good answer after which waiting is given up; the job itself is left alone.
@@ -128,6 +129,8 @@ class Watch:
     _saved_at: float = 0.0
     _next_tail: float = 0.0
     _reviving_until: float = 0.0
+    # As the server told it; what it means may be another status.
+    _told: JobStatus | None = None
     _missing: int = 0
     _failures: int = 0
     _refused: bool = False
@@ -205,23 +208,31 @@ class Watch:
         return outcome
 
     async def _look(self, pause: float) -> Look:
-        """One look with everybody else's, ``pause`` seconds from now or up to a tenth later."""
+        """A look with everybody else, ``pause`` seconds from now or up to a tenth later; several while all is calm."""
         try:
             system = await self.system()
         except MlfleetError as exc:
             if exc.retryable:
                 await self.poll.sleep(pause or 1.0)
             return Look(error=exc)
-        now = self._now()
-        latest = now + pause * (1.0 + 0.1 * self.poll.draw())
-        if self.deadline is not None:
-            latest = max(now, min(latest, self.deadline))
-        return await self.poll.look(self.job_id, system, Wish(min(now + pause / 2, latest), latest, self.deadline))
+        wish = again(self._now(), pause, self.poll.draw(), self.deadline, self._calm(pause))
+        look = await self.poll.look(self.job_id, system, wish)
+        self._last_good = max(self._last_good, look.good_at or 0.0)
+        return look
+
+    def _calm(self, pause: float) -> Calm | None:
+        """In the long middle of a wait only a change matters, or the time to read the log."""
+        busy = self._unsaid or self._missing or self._failures or self._now() < self._reviving_until
+        if self._told is None or self._told.state.is_final or busy or pause < self.interval:
+            return None
+        ends = [self.deadline] if self.deadline is not None else []
+        return Calm(self._told, pause, min([*ends, self._next_tail] if self.with_logs else ends, default=math.inf))
 
     async def _take_in(self, status: JobStatus | None) -> Outcome | None:
         """What a good answer means."""
         system = await self.system()
         self._last_good, self._failures, self._refused = self._now(), 0, False
+        self._told = status
         if status is None:
             self._missing += 1
             gone = f"{system.name} job {self.job_id} does not exist any more; was it deleted?"

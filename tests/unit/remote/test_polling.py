@@ -10,7 +10,7 @@ import pytest
 
 from mlfleet.errors import AuthError, RequestRefused, TransientError
 from mlfleet.remote.job import JobState, JobStatus
-from mlfleet.remote.polling import BATCH, Look, SharedPoll, Wish
+from mlfleet.remote.polling import BATCH, Calm, Look, SharedPoll, Wish
 from mlfleet.remote.protocol import RemoteSystem
 from tests.support.remote import MemorySystem, Time, alone
 
@@ -246,5 +246,62 @@ def test_a_renewed_connection_is_read_once_for_all() -> None:
         assert await poll.client() is made[1]
         await poll.aclose()
         assert all(client.closed for client in made)
+
+    asyncio.run(ask())
+
+
+def calmly(system: MemorySystem, wake_at: float = 9e9) -> Wish:
+    return Wish(1000.0, 1000.0, calm=Calm(system.jobs["job-0"], 10.0, wake_at))
+
+
+def test_who_waits_calmly_is_asked_for_each_time_and_told_of_the_change() -> None:
+    async def ask() -> None:
+        system = Counting(1)
+        time = Time(at={1060.0: lambda: system.set("job-0", JobState.SUCCEEDED)})
+        look = await on(system, time).look("job-0", system, calmly(system))
+        assert look.status is not None
+        assert look.status.state is JobState.SUCCEEDED
+        assert time.now == pytest.approx(1063.0)
+        assert len(system.requests) == 7  # at once, then every 10.5 s
+
+    asyncio.run(ask())
+
+
+def test_a_calm_wait_ends_when_it_was_to_end() -> None:
+    async def ask() -> None:
+        system, time = Counting(1), Time()
+        look = await on(system, time).look("job-0", system, calmly(system, wake_at=1035.0))
+        assert look.status == system.jobs["job-0"]
+        assert time.now == pytest.approx(1042.0)
+
+    asyncio.run(ask())
+
+
+def test_a_calm_wait_is_told_of_a_failure_and_when_all_was_well() -> None:
+    async def ask() -> None:
+        system = Counting(1)
+        time = Time(at={1030.0: lambda: system.errors.append(TransientError("memory", "down"))})
+        look = await on(system, time).look("job-0", system, calmly(system))
+        assert isinstance(look.error, TransientError)
+        assert look.good_at == pytest.approx(1021.0)
+
+    asyncio.run(ask())
+
+
+def test_calm_waits_come_back_when_the_credentials_are_read_again() -> None:
+    """One of them would ask for everybody in its request, with what was refused."""
+
+    async def ask() -> None:
+        system = Counting(1)
+        poll = alone(system)
+        now = poll.now()
+        calm = Calm(system.jobs["job-0"], 1000.0, 9e9)
+        waiting = asyncio.ensure_future(poll.look("job-0", system, Wish(now, now, calm=calm)))
+        await system.asked.wait()
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await poll.renew(await poll.client())
+        assert (await asyncio.wait_for(waiting, 5)).status == system.jobs["job-0"]
+        await poll.aclose()
 
     asyncio.run(ask())

@@ -72,6 +72,21 @@ def test_a_young_job_is_asked_often_and_an_old_one_at_the_interval() -> None:
     assert system.calls.count("poll") < 3600 / (0.8 * 10) + 20
 
 
+def test_an_outage_is_counted_from_the_last_look_that_went_well() -> None:
+    system = running()
+    down = {1000.0 + 3000: lambda: system.errors.extend([TransientError("memory", "down")] * 1000)}
+    outcome, _, _ = wait(system, Time(at=down), patience=600.0, with_logs=False)
+    assert outcome.end is End.GAVE_UP
+    assert "no good answer for 6" in outcome.error
+
+
+def test_a_calm_wait_keeps_its_deadline() -> None:
+    system, time = running(), Time()
+    outcome, _, _ = wait(system, time, deadline=5000.0, with_logs=False)
+    assert outcome.end is End.TIMEOUT
+    assert time.now == pytest.approx(5000.0)
+
+
 def test_lines_come_once_and_the_cursor_is_saved_now_and_then() -> None:
     system = running()
     saved: list[Any] = []

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -115,14 +116,21 @@ def migrate(settings: Settings, variables: Mapping[str, str]) -> None:
         raise SandboxError(f"airflow db migrate failed:\n{ran.stdout[-1500:]}{ran.stderr[-1500:]}")
 
 
+_DATABASE_TRIES = 5
+
+
 class AirflowAPI:
     """The calls that the demo and the tests make; Airflow's public REST API v2.
 
     Raises SandboxError for an answer that is an error, httpx.HTTPError when there is none.
     """
 
-    def __init__(self, base_url: str, timeout: float = 30) -> None:
-        self._client = httpx.Client(base_url=base_url, timeout=timeout)
+    def __init__(
+        self, base_url: str, timeout: float = 30, transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self._client = httpx.Client(base_url=base_url, timeout=timeout, transport=transport)
+        self._sleep = sleep
 
     def close(self) -> None:
         """Closes connections."""
@@ -136,6 +144,12 @@ class AirflowAPI:
     def call(self, method: str, path: str, **keywords: Any) -> Any:
         """One call below ``/api/v2``; returns the decoded JSON."""
         answer = self._client.request(method, f"/api/v2{path}", **keywords)
+        for _ in range(_DATABASE_TRIES):
+            # SQLite is locked by another program of Airflow: the call was rolled back, and may be sent again.
+            if not (answer.status_code == 500 and "Database error" in answer.text):
+                break
+            self._sleep(1.0)
+            answer = self._client.request(method, f"/api/v2{path}", **keywords)
         if answer.is_error:
             raise SandboxError(f"Airflow: {method} {path} answered {answer.status_code}: {answer.text[:500]}")
         return answer.json() if answer.content else None

@@ -197,7 +197,7 @@ _POLL = msgspec.json.Decoder(_Poll)
 
 
 def decode_poll(content: bytes) -> dict[str, Any]:
-    """A list of runs without what a poll does not need, which costs a fifth of reading all. Raises ValueError."""
+    """A list of runs without what a poll does not need, such as pipeline specs. Raises ValueError."""
     poll = _POLL.decode(content)
     return {"runs": [msgspec.structs.asdict(run) for run in poll.runs or ()], "next_page_token": poll.next_page_token}
 

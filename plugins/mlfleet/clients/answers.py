@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import msgspec
 
 from mlfleet.errors import OutcomeUnknown, RemoteError, UnexpectedAnswer
 
@@ -72,6 +73,15 @@ class Answer:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self.wrong(f"a list of JSON objects was expected{f' at {key!r}' if key else ''}, not {_kind(rows)}")
         return rows
+
+    def whole(self) -> Answer:
+        """The same with everything in ``data``, for who has asked for a part of it (`Call.decode`) and needs more."""
+        try:
+            data = msgspec.json.decode(self.content)
+        except ValueError:
+            # Only Python's own reader understood it before.
+            data = self.data
+        return replace(self, data=data)
 
     def text(self, key: str) -> str:
         """``data[key]`` as a non-empty text; raises when it is missing or something else."""

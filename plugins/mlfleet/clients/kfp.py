@@ -27,10 +27,12 @@ from mlfleet.clients.kfp_models import (
     KFPTask,
     Pipeline,
     PipelineVersion,
+    PolledRun,
     Predicate,
     RunPage,
     decode_poll,
     read_pipeline,
+    read_poll,
     read_run,
     read_version,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "KFPTask",
     "Pipeline",
     "PipelineVersion",
+    "PolledRun",
     "Predicate",
     "RunPage",
 ]
@@ -219,12 +222,11 @@ class KFPClient(SystemClient):
         sort_by: str = "created_at desc",
         page_size: int = _PAGE,
         page_token: str = "",
-        **how: Any,
     ) -> RunPage:
-        """One page of runs that satisfy ``predicates``; ``how`` goes to `HttpClient.request`."""
+        """One page of runs that satisfy ``predicates``."""
         scope = {"experiment_id": experiment_id, "namespace": None if experiment_id else self.namespace}
         params = {**_page(sort_by, page_token, predicates, page_size), **scope}
-        answer = await self.http.request("GET", f"{API}/runs", params=params, **how)
+        answer = await self.http.request("GET", f"{API}/runs", params=params)
         token = optional_text(answer.object().get("next_page_token")) or ""
         return RunPage(tuple(read_run(answer, row) for row in answer.objects("runs")), token)
 
@@ -233,21 +235,28 @@ class KFPClient(SystemClient):
         runs = await self._all([Predicate("display_name", display_name)], experiment_id)
         return [run for run in runs if run.display_name == display_name]
 
-    async def runs_by_id(self, run_ids: Iterable[str]) -> dict[str, KFPRun]:
+    async def runs_by_id(self, run_ids: Iterable[str]) -> dict[str, PolledRun]:
         """How many runs are, in few requests, without their details; the ones that do not exist are left out."""
         wanted = list(dict.fromkeys(run_ids))
-        found: dict[str, KFPRun] = {}
+        found: dict[str, PolledRun] = {}
         for start in range(0, len(wanted), _CHUNK):
             predicate = Predicate("run_id", wanted[start : start + _CHUNK], "IN")
-            found.update({run.run_id: run for run in await self._all([predicate], decode=decode_poll)})
+            params = {**_page("created_at asc", "", [predicate]), "namespace": self.namespace}
+            while True:
+                answer = await self.http.request("GET", f"{API}/runs", params=params, decode=decode_poll)
+                runs, token = read_poll(answer)
+                found.update({run.run_id: run for run in runs})
+                if not token:
+                    break
+                params["page_token"] = token
         return found
 
-    async def _all(self, predicates: Sequence[Predicate], experiment_id: str | None = None, **how: Any) -> list[KFPRun]:
+    async def _all(self, predicates: Sequence[Predicate], experiment_id: str | None = None) -> list[KFPRun]:
         found: list[KFPRun] = []
         token = ""
         while True:
             page = await self.list_runs(
-                predicates, experiment_id=experiment_id, sort_by="created_at asc", page_token=token, **how
+                predicates, experiment_id=experiment_id, sort_by="created_at asc", page_token=token
             )
             found += page.runs
             token = page.next_page_token

@@ -17,7 +17,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mlfleet.errors import AuthError, MlfleetError, RemoteError
 from mlfleet.remote.job import JobStatus
@@ -82,13 +82,22 @@ def again(now: float, pause: float, draw: float, until: float | None, calm: Calm
     return Wish(min(now + pause / 2, latest), latest, until, calm)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Ask:
     job_id: str
     system: RemoteSystem
     wish: Wish
     answer: asyncio.Future[Look]
     good_at: float | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Who is due at the same time. Calm waits go on as the group that was asked together, in one step for all."""
+
+    asks: list[_Ask]
+    soonest: float
+    latest: float
 
 
 class SharedPoll:
@@ -156,7 +165,7 @@ class _Lane:
         self._poll = poll
         # Who leaves early is taken out without a search, and skipped when it is met in the queue.
         self._asks: set[_Ask] = set()
-        self._queue: list[tuple[float, int, _Ask]] = []
+        self._queue: list[tuple[float, int, _Group]] = []
         self._numbers = itertools.count()
         self._wake = asyncio.Event()
         self._awake_at = 0.0
@@ -168,7 +177,7 @@ class _Lane:
     async def ask(self, job_id: str, system: RemoteSystem, wish: Wish) -> Look:
         """The answer of the round that takes this along."""
         ask = _Ask(job_id, system, wish, asyncio.get_running_loop().create_future())
-        self._put(ask)
+        self._put([ask], wish)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
         elif wish.latest < self._awake_at:
@@ -198,7 +207,7 @@ class _Lane:
             if resting:
                 self._give_up(now)
             following = self._next()
-            due = following.wish.latest if following else now
+            due = following.latest if following else now
             if resting:
                 ends = [ask.wish.until for ask in self._asks if ask.wish.until is not None]
                 due = min([self._resting_until, *ends])
@@ -226,24 +235,32 @@ class _Lane:
     def _take(self, now: float) -> list[list[_Ask]]:
         """Takes out who goes along now, in batches of distinct jobs; who waits longest goes first."""
         chosen: list[_Ask] = []
-        while ask := self._next():
-            has_room = len(chosen) % BATCH > 0 and ask.wish.soonest <= now
-            if ask.wish.latest > now and not has_room:
+        while group := self._next():
+            room = -len(chosen) % BATCH if group.soonest <= now else 0
+            if group.latest > now and not room:
                 break
-            chosen.append(ask)
-            self._asks.discard(ask)
+            heapq.heappop(self._queue)
+            asks = [ask for ask in group.asks if ask in self._asks]
+            if group.latest > now and len(asks) > room:
+                self._push(_Group(asks[room:], group.soonest, group.latest))
+                asks = asks[:room]
+            chosen += asks
+            self._asks.difference_update(asks)
         return _batches(chosen)
 
-    def _put(self, ask: _Ask) -> None:
-        self._asks.add(ask)
-        heapq.heappush(self._queue, (ask.wish.latest, next(self._numbers), ask))
+    def _put(self, asks: list[_Ask], wish: Wish) -> None:
+        self._asks.update(asks)
+        self._push(_Group(asks, wish.soonest, wish.latest))
 
-    def _next(self) -> _Ask | None:
+    def _push(self, group: _Group) -> None:
+        heapq.heappush(self._queue, (group.latest, next(self._numbers), group))
+
+    def _next(self) -> _Group | None:
         """Who is due first."""
         while self._queue:
-            ask = self._queue[0][2]
-            if ask in self._asks:
-                return ask
+            group = self._queue[0][2]
+            if any(ask in self._asks for ask in group.asks):
+                return group
             heapq.heappop(self._queue)
         return None
 
@@ -266,24 +283,32 @@ class _Lane:
             return
         self._note(error)
         now = self._poll.now()
+        calm: list[_Ask] = []
         for ask in batch:
             if ask.answer.done():
                 continue
             status = found.get(ask.job_id)
             if error is not None:
                 ask.answer.set_result(Look(error=error, good_at=ask.good_at))
-            elif not self._goes_on(ask, status, now):
+            elif _is_calm(ask, status, now):
+                ask.good_at = now
+                calm.append(ask)
+            else:
                 ask.answer.set_result(Look(status))
+        self._go_on(calm, now)
 
-    def _goes_on(self, ask: _Ask, status: JobStatus | None, now: float) -> bool:
-        """Whether nothing has changed for somebody who wants to know of changes only; then the look is made again."""
-        calm = ask.wish.calm
-        if calm is None or status != calm.status or now >= calm.wake_at:
-            return False
-        ask.good_at = now
-        ask.wish = again(now, calm.pause, self._poll.draw(), ask.wish.until, calm)
-        self._put(ask)
-        return True
+    def _go_on(self, asks: Sequence[_Ask], now: float) -> None:
+        """The next look of those for whom nothing has changed; who may not wait so long goes alone."""
+        draw = self._poll.draw()
+        together: dict[float, list[_Ask]] = {}
+        for ask in asks:
+            until, pause = ask.wish.until, cast(Calm, ask.wish.calm).pause
+            if until is not None and until < again(now, pause, draw, None).latest:
+                self._put([ask], again(now, pause, draw, until))
+            else:
+                together.setdefault(pause, []).append(ask)
+        for pause, group in together.items():
+            self._put(group, again(now, pause, draw, None))
 
     def _note(self, error: MlfleetError | None) -> None:
         """After a failure the server is left alone for a while, longer each time, or for as long as it asked."""
@@ -303,6 +328,13 @@ class _Lane:
             self._asks.discard(ask)
             if not ask.answer.done():
                 ask.answer.set_result(Look(error=self._last_error, good_at=ask.good_at))
+
+
+def _is_calm(ask: _Ask, status: JobStatus | None, now: float) -> bool:
+    """Whether nothing has changed for somebody who wants to know of changes only."""
+    calm = ask.wish.calm
+    # Systems tell an unchanged job's status with the same object: comparing its fields would cost more than the rest.
+    return calm is not None and now < calm.wake_at and (status is calm.status or status == calm.status)
 
 
 def _batches(asks: list[_Ask]) -> list[list[_Ask]]:

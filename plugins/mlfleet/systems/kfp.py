@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlfleet.clients.kfp import KFPClient
-from mlfleet.clients.kfp_models import KFPRun, KFPTask, Predicate
+from mlfleet.clients.kfp_models import KFPRun, KFPTask, PolledRun, Predicate
 from mlfleet.errors import AuthError, Conflict, NotFound, RemoteError, RequestRefused, SpecError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten, whole_lines
@@ -60,6 +60,7 @@ class KFPSystem:
     def __init__(self, client: KFPClient, pipeline_root: str | None = None, pipeline_name: str = "") -> None:
         self._client = client
         self._root, self._pipeline = pipeline_root, pipeline_name
+        self._last: tuple[PolledRun, JobStatus] | None = None
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -121,15 +122,24 @@ class KFPSystem:
     async def poll_many(self, jobs: Mapping[str, RemoteSystem]) -> dict[str, JobStatus]:
         """One request for up to a hundred runs, and one more for each that failed, to learn why."""
         found = {}
-        for run_id, run in (await self._client.runs_by_id(jobs)).items():
-            status = self._status(run)
-            if status.state is JobState.FAILED:
-                reason = _why(await self._client.get_run(run_id))
-                status = replace(status, reason=reason)
-                if is_infrastructure(reason):
-                    status = status.with_detail(infrastructure=True)
-            found[run_id] = status
+        for run_id, row in (await self._client.runs_by_id(jobs)).items():
+            system = jobs.get(run_id)
+            found[run_id] = (system if isinstance(system, KFPSystem) else self)._told_by(row)
+            if found[run_id].state is JobState.FAILED:
+                found[run_id] = await self._explained(found[run_id])
         return found
+
+    def _told_by(self, row: PolledRun) -> JobStatus:
+        """The status of a run; the same object as before while the server's row is the same."""
+        if self._last is None or self._last[0] != row:
+            self._last = (row, self._status(row.read()))
+        return self._last[1]
+
+    async def _explained(self, status: JobStatus) -> JobStatus:
+        """A failed run's status with the reason, which takes the whole run."""
+        reason = _why(await self._client.get_run(status.id))
+        status = replace(status, reason=reason)
+        return status.with_detail(infrastructure=True) if is_infrastructure(reason) else status
 
     async def stop(self, job_id: str) -> None:
         """Terminate the run; a finished or missing one is fine."""

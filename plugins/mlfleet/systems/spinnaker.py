@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import Any
 
 from mlfleet.clients.answers import moment_ms, number
-from mlfleet.clients.spinnaker import SpinnakerClient
+from mlfleet.clients.spinnaker import Listed, SpinnakerClient
 from mlfleet.clients.spinnaker_outcome import (
     DeploymentOutcome,
     OutcomeKind,
@@ -108,16 +108,25 @@ class SpinnakerSystem:
         are known, and one whole execution for each that has ended or asks a person.
         """
         views = {job_id: view for job_id, view in jobs.items() if isinstance(view, SpinnakerSystem)}
-        known = [view._followed.execution_id for view in views.values()]
-        rows: dict[str, Execution] = {}
-        rows.update(await self._client.executions([each for each in known if each], expand=False))
+        listed = await self._client.glance(each for view in views.values() if (each := view._followed.execution_id))
+        statuses = {job_id: view._followed.unchanged(listed.glances) for job_id, view in views.items()}
+        changed = {job_id: view for job_id, view in views.items() if statuses[job_id] is None}
+        if changed:
+            statuses.update(await self._read(changed, listed))
+        return {job_id: status for job_id, status in statuses.items() if status is not None}
+
+    async def _read(self, views: Mapping[str, SpinnakerSystem], listed: Listed) -> dict[str, JobStatus | None]:
+        """The statuses of those about whom a glance at the list is not enough."""
+        rows: dict[str, Execution] = dict(listed.rows())
         searching = [view for view in views.values() if view._followed.execution is None]
         found, trouble = await self._search_all(searching, must_work=not rows)
         rows.update({str(row["id"]): row for row in found})
         statuses = {job_id: view._told_by(rows) for job_id, view in views.items()}
+        for job_id, status in statuses.items():
+            if status is not None:
+                views[job_id]._followed.seen_in(listed.glances)
         unclear = {job_id: view for job_id, view in views.items() if statuses[job_id] is None}
-        statuses.update(await self._ask_for_each(unclear, trouble))
-        return {job_id: status for job_id, status in statuses.items() if status is not None}
+        return {**statuses, **await self._ask_for_each(unclear, trouble)}
 
     @staticmethod
     async def _ask_for_each(

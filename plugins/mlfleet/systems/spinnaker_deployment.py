@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlfleet.clients.answers import number
+from mlfleet.clients.spinnaker import Glance
 from mlfleet.clients.spinnaker_images import Image
 from mlfleet.clients.spinnaker_outcome import OutcomeKind, deployment_outcome
 from mlfleet.remote.job import JobStatus, digest
@@ -73,6 +74,7 @@ class Followed:
 
     ``execution``   as last seen, whole or without contexts; None before one was found
     ``told``        the status that was made of it, good as long as the execution looks like ``looks``
+    ``glance``      the last list's glance for which ``told`` was still good
     ``others``      how many more executions of the tag there are
     ``asked_at``    epoch seconds of the last start by hand, 0.0 for none; ``answered`` whether Gate said yes to it
     ``given_up``    ids of executions that never began, and that a start by hand replaces
@@ -82,6 +84,7 @@ class Followed:
     execution: Execution | None = None
     told: JobStatus | None = None
     looks: object = None
+    glance: Glance | None = None
     others: int = 0
     asked_at: float = 0.0
     answered: bool = False
@@ -104,6 +107,16 @@ class Followed:
             and image.was_wanted_by(row)
         ]
 
+    def unchanged(self, glances: Mapping[str, Glance]) -> JobStatus | None:
+        """What was told last, if a list's glance shows that nothing has happened since."""
+        if self.glance is None or self.execution_id is None:
+            return None
+        return self.told if glances.get(self.execution_id) == self.glance else None
+
+    def seen_in(self, glances: Mapping[str, Glance]) -> None:
+        """``told`` is good for what these glances show."""
+        self.glance = glances.get(self.execution_id or "")
+
     def choose(self, rows: Sequence[Execution]) -> None:
         """Take the one to follow from a search's rows, if it is there.
 
@@ -117,12 +130,12 @@ class Followed:
 
     def keep(self, execution: Execution, told: JobStatus) -> None:
         """An execution, and what was made of it."""
-        self.execution, self.told, self.looks = execution, told, looks_of(execution)
+        self.execution, self.told, self.looks, self.glance = execution, told, looks_of(execution), None
 
     def forget(self, ids: Collection[str]) -> None:
         """Look for another execution than these."""
         self.given_up.update(ids)
-        self.execution = self.told = self.looks = None
+        self.execution = self.told = self.looks = self.glance = None
 
     def waits_since(self) -> float:
         """The epoch second from which ``start_timeout`` counts."""

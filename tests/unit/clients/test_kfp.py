@@ -214,7 +214,7 @@ def test_a_poll_reads_no_more_of_a_run_than_it_needs():
         "pipeline_spec": {"root": {}}, "run_details": {"task_details": [{"task_id": "t", "state": "FAILED"}]},
     }  # fmt: skip
     kfp_client, _ = kfp(answer({"runs": [told]}))
-    seen = run(kfp_client.runs_by_id([R]))[R]
+    seen = run(kfp_client.runs_by_id([R]))[R].read()
     assert (seen.state, seen.error, seen.created_at) == ("FAILED", "no disk", datetime(2026, 11, 1, tzinfo=UTC))
     assert seen.tasks == ()
 

@@ -45,6 +45,7 @@ CALLS = {
     "pipeline_configs": (True, lambda c: c.pipeline_configs("churn")),
     "search": (True, search),
     "executions": (True, lambda c: c.executions([E])),
+    "glance": (True, lambda c: c.glance([E])),
     "get_execution": (True, lambda c: c.get_execution(E)),
     "failed_stages": (True, lambda c: c.failed_stages(E)),
     "judge": (False, lambda c: c.judge(E, "s", "continue")),
@@ -188,6 +189,40 @@ def test_executions_in_batches():
     assert len(server.requests) == 3
     assert server.query(2) == {"executionIds": "E200,E201,E202,E203,E204", "expand": "false"}
     assert run(gate.executions([])) == {}
+
+
+def test_a_glance_shows_what_may_change_and_holds_the_rest_back():
+    stages = [{"id": "s", "status": "RUNNING", "startTime": 5, "tasks": []}]
+    running = {**row(1, 1), "canceled": False, "stages": stages}
+    gate, server = spinnaker(answer([running]), answer([{**running, "startTime": 9}]))
+    first, second = (run(gate.glance(["E1", "E2"])) for _ in range(2))
+    assert server.query() == {"executionIds": "E1,E2", "expand": "false"}
+    assert set(first.glances) == {"E1"}
+    assert first.glances == second.glances
+    assert second.rows() == {"E1": {**running, "startTime": 9}}
+
+
+@pytest.mark.parametrize("stages", [["no stage"], {"a": "b"}, 7])
+def test_who_is_shaped_strangely_is_read_whole(stages):
+    strange = {**row(1, 1), "stages": stages}
+    gate, _ = spinnaker(answer([strange]))
+    found = run(gate.glance(["E1"]))
+    assert (found.glances, found.rows()) == ({}, {"E1": strange})
+
+
+def test_a_glance_at_a_number_that_is_none_is_a_patient_one():
+    python = httpx.Response(200, text='[{"id": "E1", "score": NaN}]', headers={"Content-Type": "application/json"})
+    gate, _ = spinnaker(python)
+    found = run(gate.glance(["E1"]))
+    assert found.glances == {}
+    assert set(found.rows()) == {"E1"}
+
+
+@pytest.mark.parametrize("data", [["no execution"], {"id": "E1"}, [[]]])
+def test_a_glance_at_what_is_no_list_of_executions_is_unexpected(data):
+    gate, _ = spinnaker(answer(data))
+    with pytest.raises(UnexpectedAnswer):
+        run(gate.glance(["E1"])).rows()
 
 
 def test_failed_stages_have_a_page():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -303,5 +305,67 @@ def test_calm_waits_come_back_when_the_credentials_are_read_again() -> None:
         await poll.renew(await poll.client())
         assert (await asyncio.wait_for(waiting, 5)).status == system.jobs["job-0"]
         await poll.aclose()
+
+    asyncio.run(ask())
+
+
+def calm_for(system: MemorySystem, jobs: range, wake_at: float = 9e9) -> dict[str, Wish]:
+    """All of them are due at once."""
+    names = [f"job-{n}" for n in jobs]
+    return {name: Wish(1000.0, 1000.0, calm=Calm(system.jobs[name], 10.0, wake_at)) for name in names}
+
+
+def test_calm_waits_go_on_as_the_group_that_was_asked_together() -> None:
+    async def ask() -> None:
+        system, time = Counting(250), Time()
+        await looks(on(system, time), system, calm_for(system, range(250), wake_at=1035.0))
+        first = [sorted(request) for request in system.requests[:3]]
+        assert [len(request) for request in first] == [100, 100, 50]
+        # The fifty are due first of all in their turn, so nobody is asked with them before its time.
+        assert len(system.requests) == 15
+        assert Counter(job for request in system.requests for job in request) == dict.fromkeys(system.jobs, 5)
+
+    asyncio.run(ask())
+
+
+def test_a_request_with_room_takes_a_part_of_a_group_and_leaves_the_rest_its_time() -> None:
+    async def ask() -> None:
+        system, time = Counting(150), Time()
+        poll = on(system, time)
+        many = asyncio.ensure_future(looks(poll, system, calm_for(system, range(100), wake_at=1015.0)))
+        await system.asked.wait()
+        await looks(poll, system, {f"job-{n}": Wish(1006.0, 1006.0) for n in range(100, 150)})
+        await many
+        # The two halves meet again in the fourth, which has room for both.
+        assert [len(request) for request in system.requests] == [100, 100, 50, 100]
+        assert set(system.requests[1]) & set(system.requests[2]) == set()
+        assert set(system.requests[1]) | set(system.requests[2]) == set(system.jobs)
+
+    asyncio.run(ask())
+
+
+def test_who_leaves_a_group_is_not_asked_for_any_more() -> None:
+    async def ask() -> None:
+        system = Counting(3)
+        time = Time(at={1005.0: lambda: leaving.cancel()})
+        poll = on(system, time)
+        wishes = calm_for(system, range(3), wake_at=1015.0)
+        leaving = asyncio.ensure_future(poll.look("job-1", system, wishes.pop("job-1")))
+        await looks(poll, system, wishes)
+        assert [sorted(request) for request in system.requests] == [
+            ["job-0", "job-1", "job-2"], ["job-0", "job-2"], ["job-0", "job-2"]
+        ]  # fmt: skip
+
+    asyncio.run(ask())
+
+
+def test_who_may_not_wait_as_long_as_its_group_goes_alone() -> None:
+    async def ask() -> None:
+        system, time = Counting(2), Time()
+        wishes = calm_for(system, range(2), wake_at=1012.0)
+        calm = wishes["job-1"].calm
+        wishes["job-1"] = Wish(1000.0, 1000.0, until=1004.0, calm=replace(calm, wake_at=1004.0))
+        await looks(on(system, time), system, wishes)
+        assert system.requests == [["job-0", "job-1"], ["job-1"], ["job-0"], ["job-0"]]
 
     asyncio.run(ask())

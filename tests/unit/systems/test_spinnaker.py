@@ -156,6 +156,19 @@ def test_a_running_execution_is_not_read_whole_and_an_ended_one_once(wire: Spinn
     assert len(wire.calls("GET", "/failedStages")) == 1
 
 
+def test_an_unchanged_execution_is_not_read_again(wire: SpinnakerWire) -> None:
+    views = {job_id: system(wire, each) for job_id, each in many(2).items()}
+    for each in many(2).values():
+        wire.push(each.tag)
+    poll(views)
+    first, second = poll(views), poll(views)
+    assert all(second[job_id] is first[job_id] for job_id in views)
+    wire.executions_of(TAG)[0]["stages"][0]["status"] = "TERMINAL"
+    third = poll(views)
+    assert third[WANTED.id] is not first[WANTED.id]
+    assert third["ml/churn:release-k-1"] is first["ml/churn:release-k-1"]
+
+
 def test_its_times_are_the_execution_s(wire: SpinnakerWire, time: Time) -> None:
     spinnaker = system(wire)
     assert seen(spinnaker).created_at == datetime.fromtimestamp(RELEASED / 1000, UTC)  # nothing yet: the release

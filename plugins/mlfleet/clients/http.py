@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urljoin
 
 import httpx
 import msgspec
@@ -37,10 +37,10 @@ from mlfleet.clients.calls import (
     Call,
     Expect,
     Params,
+    address,
     checked_base,
     is_json,
     origin,
-    param,
     parse_json,
 )
 from mlfleet.clients.redaction import Redactor, guard_httpx_log
@@ -97,6 +97,7 @@ class HttpClient:
     ) -> None:
         self.system = system
         self.base_url = checked_base(base_url, system)
+        self._origin = origin(httpx.URL(self.base_url))
         self.credentials = credentials or Credentials.none()
         self.timeouts = timeouts or Timeouts()
         self.retry = retry or RetryPolicy()
@@ -180,17 +181,14 @@ class HttpClient:
     def resolve(self, path: str, params: Params | None = None) -> httpx.URL:
         """The full address of ``path``, absolute or relative to the base address, with ``params`` added."""
         text = path if path.startswith(("http://", "https://")) else f"{self.base_url}/{path.lstrip('/')}"
-        given = {k: param(v) for k, v in (params or {}).items() if v is not None}
-        if given:
-            text += ("&" if "?" in text else "?") + urlencode(given)
-        return httpx.URL(text)
+        return address(text, params)
 
     def is_own(self, path: str) -> bool:
         """Whether ``path`` (relative or absolute) is at the origin of the base address, where credentials may go."""
         return self._same_origin(self.resolve(path))
 
     def _same_origin(self, url: httpx.URL) -> bool:
-        return origin(url) == origin(httpx.URL(self.base_url))
+        return origin(url) == self._origin
 
     def _next_stop(self, url: httpx.URL, answer: Answer) -> httpx.URL:
         target = httpx.URL(urljoin(str(url), answer.headers.get("location", "")))
@@ -235,6 +233,8 @@ class HttpClient:
         request = client.build_request(
             call.method, call.url, headers=dict(call.headers), content=call.content, files=call.files
         )
+        # httpx makes a copy, which would lose a `LongQuery`.
+        request.url = call.url
         response = await client.send(request, stream=True)
         try:
             content = await self._read(call, response)

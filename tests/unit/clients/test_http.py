@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from mlfleet.clients.auth import Credentials, Tls
-from mlfleet.clients.calls import Expect, segment
+from mlfleet.clients.calls import Expect, LongQuery, address, segment
 from mlfleet.clients.http import HttpClient
 from mlfleet.clients.retry import RetryPolicy, Timeouts
 from mlfleet.errors import (
@@ -425,6 +425,37 @@ def test_a_wrong_shape_is_named():
 
 
 # Addresses, credentials, secrets
+
+
+MANY = {"ids": ",".join(f"a b/{n}" for n in range(100)), "filter": "100% & \u00fc", "none": None}
+
+
+def test_a_long_query_is_the_address_that_httpx_would_make_of_it():
+    found = address("http://remote:8000/pipeline/runs", MANY)
+    plain = httpx.URL(str(found))
+    assert isinstance(found, LongQuery)
+    assert not isinstance(plain, LongQuery)
+    assert found == plain
+    assert (found.raw_path, found.query, found.path) == (plain.raw_path, plain.query, plain.path)
+    assert found.params == plain.params == httpx.QueryParams({k: v for k, v in MANY.items() if v is not None})
+
+
+def test_a_long_query_arrives_also_the_second_time_and_behind_another_one():
+    server = Server(answer({}, 503), answer({}))
+    run(client(server).request("GET", "/runs", params=MANY))
+    run(client(server).request("GET", "/runs?view=1", params=MANY))
+    assert [request.url.params["ids"] for request in server.requests] == [MANY["ids"]] * 3
+    assert [request.url.params["filter"] for request in server.requests] == [MANY["filter"]] * 3
+    assert server.query()["view"] == "1"
+
+
+def test_a_long_query_s_secrets_are_not_shown():
+    params = {**MANY, "token": "s3cret-0123456789"}
+    with pytest.raises(RequestRefused) as raised:
+        run(client(Server(answer({}, 400))).request("GET", "/runs", params=params))
+    assert "s3cret" not in str(raised.value)
+    assert "ids=" in raised.value.url
+    assert "s3cret" not in repr(address("http://remote:8000/runs", params))
 
 
 def test_a_prefix_of_the_base_address_is_kept_and_segments_are_quoted():

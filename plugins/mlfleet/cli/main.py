@@ -15,15 +15,29 @@ from typing import Any, TypeVar
 import click
 
 from mlfleet import __version__
-from mlfleet.cli.exits import FOUND_ERRORS, MISSING, OK, USAGE
+from mlfleet.cli.exits import CHANGES, FOUND_ERRORS, INTERRUPTED, MISSING, OK, USAGE
 from mlfleet.errors import MlfleetError
 
 EXIT_CODES = f"""\b
 Exit codes:
   {OK}  all is well (warnings allowed, unless --strict)
   {FOUND_ERRORS}  a manifest or an environment file has errors
-  {USAGE}  the command was called wrongly, or there is nothing to look at
   {MISSING}  the command needs something that is not installed (Airflow)
+  {USAGE}  the command was called wrongly, or there is nothing to look at
+"""
+PLAN_CODES = f"""\b
+Exit codes:
+  {OK}  nothing is to be done
+  {FOUND_ERRORS}  something could not be read
+  {CHANGES}  there are changes, drift or orphans
+  {USAGE}  the command was called wrongly
+"""
+APPLY_CODES = f"""\b
+Exit codes:
+  {OK}  all was done, or nothing was to be done
+  {FOUND_ERRORS}  something could not be read or done; run it again
+  {USAGE}  the command was called wrongly, or nobody is there to be asked
+  {INTERRUPTED}  interrupted, or answered with no
 """
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROJECT = "PROJECT is the name of a project or the path of a manifest."
@@ -41,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                             standalone_mode=False)  # fmt: skip
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return USAGE if isinstance(error, click.UsageError) else error.exit_code
     except click.Abort:
-        return 130
+        return INTERRUPTED
     except MlfleetError as error:
         print(f"mlfleet: {error}", file=sys.stderr)
         return FOUND_ERRORS
@@ -160,6 +174,44 @@ def dag(root: Path | None, project: str, output: str) -> int:
     from mlfleet.cli.graph import run
 
     return run(root, project, output)
+
+
+_environment = click.option("--env", "-e", "environment", shell_complete=_complete_environment,
+                            help="Which environment (default: MLFLEET_ENV, else dev).")  # fmt: skip
+
+
+@mlfleet.command(epilog=PLAN_CODES)
+@_environment
+@_output("terminal", "json")
+@click.pass_obj
+def plan(root: Path | None, environment: str | None, output: str) -> int:
+    """Show what `apply` would do: what the manifests ask for, and does not exist or is otherwise.
+
+    Reads the systems of the environment and changes nothing.
+    """
+    from mlfleet.cli.plan import run
+
+    return run(root, environment, output)
+
+
+@mlfleet.command(epilog=APPLY_CODES)
+@_environment
+@_output("terminal", "json")
+@click.option("--yes", "-y", is_flag=True, help="Ask nobody (CI).")
+@click.option("--prune", is_flag=True, help="Also archive, disable or delete what nobody asks for any more.")
+@click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True,
+              help="Changes that are under way at a time.")  # fmt: skip
+@click.pass_obj
+def apply(
+    root: Path | None, environment: str | None, output: str, yes: bool, prune: bool, concurrency: int
+) -> int:  # fmt: skip
+    """Make an environment as the manifests ask for: shows the plan, asks, and does it.
+
+    Safe to run again at any time, also after it was interrupted: it does what is left.
+    """
+    from mlfleet.cli.apply import run
+
+    return run(root, environment, output, yes=yes, prune=prune, concurrency=concurrency)
 
 
 @mlfleet.command(epilog='For example, in ~/.bashrc: eval "$(mlfleet completion bash)"')

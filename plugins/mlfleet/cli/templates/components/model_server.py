@@ -1,0 +1,1 @@
+../../../../../include/components/model_server.py

@@ -1,0 +1,1 @@
+../../../../../include/components/polyaxon_tracking.py

@@ -100,7 +100,7 @@ def _output(*choices: str) -> Callable[[Command], Command]:
 @click.option("--deploy/--no-deploy", default=True, show_default=True, help="Whether Spinnaker deploys its image.")
 @click.option("--ask/--no-ask", default=None, help="Ask for what is missing (default: at a terminal).")
 @click.pass_obj
-def new(root: Path | None, ask: bool | None, **flags: Any) -> int:
+def new(root: Path | None, /, ask: bool | None, **flags: Any) -> int:
     """Write a new project: manifest, polyaxonfile, pipeline, Dockerfile and training code.
 
     It passes `mlfleet validate` and trains as it stands; without --data it learns from the diamonds of the sandbox.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -103,7 +104,7 @@ def _columns(flags: Flags, target: str | None) -> Columns:
     return DIAMONDS
 
 
-def _checked(kind: object, value: str) -> str:
+def _checked(kind: Any, value: str) -> str:
     """The value as the manifest would take it; raises click.UsageError with the sentence of the diagnostic."""
     try:
         return str(TypeAdapter(kind).validate_python(value))

@@ -92,7 +92,9 @@ def _shared(include: Path) -> dict[Path, str]:
     found = {} if schema.exists() else {schema: schema_text()}
     for name in LINKS.values():
         if not (include / "components" / name).exists():
-            found[include / "components" / name] = (TEMPLATES / "components" / name).read_text(encoding="utf-8")
+            found[include / "components" / name] = (TEMPLATES / "components" / f"{name}.tmpl").read_text(
+                encoding="utf-8"
+            )
     return found
 
 

@@ -196,12 +196,16 @@ class Experiment(Section):
 
 
 class Evaluation(Section):
-    """The bound that the metric of every experiment must keep; ``direction`` says which way is better."""
+    """The bound that the metric of every experiment must keep; ``direction`` says which way is better.
+
+    ``min_improvement`` is a share of the live model's metric: 0.02 asks for two percent better, 0 for no worse.
+    """
 
     metric: Text
     direction: Direction
     min: float | None = None
     max: float | None = None
+    min_improvement: float | None = Field(default=None, ge=0, le=1)
 
 
 class ImageModels(Section):

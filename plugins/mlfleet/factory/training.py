@@ -8,7 +8,9 @@ from airflow.sdk import BaseOperator, TaskGroup
 
 from mlfleet.factory.facts import ordered, static_references
 from mlfleet.factory.plan import Plan
-from mlfleet.manifest.models import Experiment, KFPTraining, PolyaxonTraining
+from mlfleet.factory.polyaxon import matrix_of, settings_of
+from mlfleet.manifest.models import Experiment
+from mlfleet.manifest.training import KFPTraining, PolyaxonTraining
 from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
 
@@ -37,16 +39,17 @@ def _references(plan: Plan, experiment: Experiment, earlier: dict[str, str]) -> 
 
 
 def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> PolyaxonRunOperator:
-    matrix = section.matrix.model_dump(mode="json", by_alias=True, exclude_none=True) if section.matrix else None
     return PolyaxonRunOperator(
         task_id="polyaxon",
         project=plan.project.name,
         name=f"{plan.project.name}-{experiment.slug}",
-        polyaxonfile=plan.file(section.polyaxonfile),
+        polyaxonfile=plan.file(section.polyaxonfile) if section.polyaxonfile else None,
+        component=section.component,
         files={name: plan.file(name) for name in section.files},
         params=ordered(section.params),
-        matrix=ordered(matrix),
+        matrix=matrix_of(section),
         best_by=section.best_by.model_dump() if section.best_by else None,
+        settings=settings_of(plan, section),
         references=_references(plan, experiment, {}),
         polyaxon_conn_id=plan.environment.connections.polyaxon,
         timeout=section.timeout,

@@ -7,8 +7,9 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Label
 
-from mlfleet.factory.facts import ordered, static_references
+from mlfleet.factory.facts import ordered
 from mlfleet.factory.plan import Plan
+from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Deploy, Evaluation, Image, Project
 from mlfleet.operators.evaluate import EvaluateOperator
 from mlfleet.operators.image import BuildImageOperator

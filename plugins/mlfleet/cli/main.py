@@ -93,13 +93,36 @@ def _complete_field(context: click.Context, parameter: click.Parameter, incomple
               help="The deployment repository (default: the one around the files, or around this folder).")  # fmt: skip
 @click.pass_context
 def mlfleet(context: click.Context, root: Path | None) -> None:
-    """Manifests of machine-learning projects: check, show and explain them."""
+    """Manifests of machine-learning projects: write, check, show and explain them."""
     context.obj = root
 
 
 def _output(*choices: str) -> Callable[[Command], Command]:
     return click.option("--output", "-o", type=click.Choice(choices), default=choices[0], show_default=True,
                         help="How the result is written.")  # fmt: skip
+
+
+@mlfleet.command(epilog=EXIT_CODES)
+@click.argument("name", required=False)
+@click.option("--owner", "owners", multiple=True, help="@user or @organisation/team on GitHub; may be repeated.")
+@click.option("--title", help="What people call it.")
+@click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
+              help="A CSV file, or a sample of it, whose columns become the features.")  # fmt: skip
+@click.option("--target", help="The column of --data that is predicted (default: the last one).")
+@click.option("--experiment", "experiments", multiple=True, help="A model of the project; may be repeated.")
+@click.option("--cron", help="When it trains; without one, runs start by hand.")
+@click.option("--deploy/--no-deploy", default=True, show_default=True, help="Whether Spinnaker deploys its image.")
+@click.option("--ask/--no-ask", default=None, help="Ask for what is missing (default: at a terminal).")
+@click.pass_obj
+def new(root: Path | None, /, ask: bool | None, **flags: Any) -> int:
+    """Write a new project: manifest, polyaxonfile, pipeline, Dockerfile and training code.
+
+    It passes `mlfleet validate` and trains as it stands; without --data it learns from the diamonds of the sandbox.
+    Nothing that is there is changed.
+    """
+    from mlfleet.cli.new import Flags, run
+
+    return run(root, Flags(**flags), ask)
 
 
 @mlfleet.command(epilog=EXIT_CODES)

@@ -131,8 +131,11 @@ def test_ctrl_c_stops_following_and_not_the_run(
     waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.1)\n"
     train.write_text(TRAIN.replace("tracking.log", f"{waiting}tracking.log"))
     # Ignored signals are inherited, and a shell's background jobs ignore this one.
-    command = [sys.executable, "-c", "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-               "from mlfleet.cli.main import main; sys.exit(main(sys.argv[1:]))", "explore", project, "-p", "x=1"]  # fmt: skip
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mlfleet.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "explore", project, "-p", "x=1"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           env=os.environ) as explorer:  # fmt: skip
         assert explorer.stdout is not None

@@ -15,15 +15,29 @@ from typing import Any, TypeVar
 import click
 
 from mlfleet import __version__
-from mlfleet.cli.exits import FOUND_ERRORS, MISSING, OK, USAGE
+from mlfleet.cli.exits import CHANGES, FOUND_ERRORS, INTERRUPTED, MISSING, OK, USAGE
 from mlfleet.errors import MlfleetError
 
 EXIT_CODES = f"""\b
 Exit codes:
   {OK}  all is well (warnings allowed, unless --strict)
   {FOUND_ERRORS}  a manifest or an environment file has errors
-  {USAGE}  the command was called wrongly, or there is nothing to look at
   {MISSING}  the command needs something that is not installed (Airflow)
+  {USAGE}  the command was called wrongly, or there is nothing to look at
+"""
+PLAN_CODES = f"""\b
+Exit codes:
+  {OK}  nothing is to be done
+  {FOUND_ERRORS}  something could not be read
+  {CHANGES}  there are changes, drift or orphans
+  {USAGE}  the command was called wrongly
+"""
+APPLY_CODES = f"""\b
+Exit codes:
+  {OK}  all was done, or nothing was to be done
+  {FOUND_ERRORS}  something could not be read or done; run it again
+  {USAGE}  the command was called wrongly, or nobody is there to be asked
+  {INTERRUPTED}  interrupted, or answered with no
 """
 EXPLORE_CODES = f"""\b
 Exit codes:
@@ -47,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                             standalone_mode=False)  # fmt: skip
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return USAGE if isinstance(error, click.UsageError) else error.exit_code
     except click.Abort:
-        return 130
+        return INTERRUPTED
     except MlfleetError as error:
         print(f"mlfleet: {error}", file=sys.stderr)
         return FOUND_ERRORS
@@ -138,7 +152,7 @@ def validate(root: Path | None, paths: tuple[Path, ...], output: str, strict: bo
 @click.argument("project", shell_complete=_complete_project)
 @_output("yaml", "json")
 @click.option("--origins/--no-origins", default=True, show_default=True, help="Say where each value comes from.")
-@click.option("--environment", "-e", shell_complete=_complete_environment,
+@click.option("--env", "--environment", "-e", "environment", shell_complete=_complete_environment,
               help="Whose targets are merged in (default: MLFLEET_ENV, else dev).")  # fmt: skip
 @click.pass_obj
 def render(root: Path | None, project: str, output: str, origins: bool, environment: str | None) -> int:
@@ -199,7 +213,8 @@ def dag(root: Path | None, project: str, output: str) -> int:
 @click.option("--search/--no-search", default=True, show_default=True, help="Run the manifest's matrix, if it has one.")
 @click.option("--end", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
               help="End of the data, UTC (default: today); the manifest's window before it is its begin.")  # fmt: skip
-@click.option("--environment", "-e", default="dev", show_default=True, shell_complete=_complete_environment,
+@click.option("--env", "--environment", "-e", "environment", default="dev", show_default=True,
+              shell_complete=_complete_environment,
               help="Whose Polyaxon: its connection is read from AIRFLOW_CONN_<ID>.")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Submit, and do not wait.")
 @click.option("--dry-run", is_flag=True, help="Print the operation that would be sent.")
@@ -213,6 +228,44 @@ def explore(root: Path | None, /, project: str, **flags: Any) -> int:
     from mlfleet.cli.explore import Flags, run
 
     return run(root, project, Flags(**flags))
+
+
+_environment = click.option("--env", "--environment", "-e", "environment", shell_complete=_complete_environment,
+                            help="Which environment (default: MLFLEET_ENV, else dev).")  # fmt: skip
+
+
+@mlfleet.command(epilog=PLAN_CODES)
+@_environment
+@_output("terminal", "json")
+@click.pass_obj
+def plan(root: Path | None, environment: str | None, output: str) -> int:
+    """Show what `apply` would do: what the manifests ask for, and does not exist or is otherwise.
+
+    Reads the systems of the environment and changes nothing.
+    """
+    from mlfleet.cli.plan import run
+
+    return run(root, environment, output)
+
+
+@mlfleet.command(epilog=APPLY_CODES)
+@_environment
+@_output("terminal", "json")
+@click.option("--yes", "-y", is_flag=True, help="Ask nobody (CI).")
+@click.option("--prune", is_flag=True, help="Also archive, disable or delete what nobody asks for any more.")
+@click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True,
+              help="Changes that are under way at a time.")  # fmt: skip
+@click.pass_obj
+def apply(
+    root: Path | None, environment: str | None, output: str, yes: bool, prune: bool, concurrency: int
+) -> int:  # fmt: skip
+    """Make an environment as the manifests ask for: shows the plan, asks, and does it.
+
+    Safe to run again at any time, also after it was interrupted: it does what is left.
+    """
+    from mlfleet.cli.apply import run
+
+    return run(root, environment, output, yes=yes, prune=prune, concurrency=concurrency)
 
 
 @mlfleet.command(epilog='For example, in ~/.bashrc: eval "$(mlfleet completion bash)"')

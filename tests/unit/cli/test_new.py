@@ -59,7 +59,7 @@ def test_it_validates_and_leaves_what_is_there_alone(repository: Path) -> None:
     assert new(repository, "more", "--owner", "@me", "--experiment", "Trading Cards", "--cron", "0 3 * * *") == 0
     assert main(["--root", str(repository), "validate", "--strict"]) == 0
     assert {name: (repository / name).read_bytes() for name in first} == first
-    assert new(repository, "more", "--owner", "@me") == 2
+    assert new(repository, "more", "--owner", "@me") == 64
 
 
 def test_an_installed_mlfleet_brings_the_components_along(repository: Path) -> None:
@@ -91,7 +91,7 @@ def test_wrong_wishes_leave_nothing_behind(
     repository: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(repository)
-    assert new(repository, "--no-ask", *words) == 2
+    assert new(repository, "--no-ask", *words) == 64
     assert said in capsys.readouterr().err
     assert files(repository) == before
 
@@ -112,13 +112,13 @@ def test_a_project_with_errors_is_taken_back(repository: Path, capsys: pytest.Ca
 def test_a_folder_that_cannot_be_written(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (repository / "include" / "pipelines").write_text("a file where the folder would be")
     before = files(repository)
-    assert new(repository, "prices", "--owner", "@me") == 2
+    assert new(repository, "prices", "--owner", "@me") == 64
     assert "cannot be written" in capsys.readouterr().err
     assert files(repository) == before
 
 
 def test_no_repository_around(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert new(tmp_path, "prices", "--owner", "@me") == 2
+    assert new(tmp_path, "prices", "--owner", "@me") == 64
     assert "there is no include/projects here" in capsys.readouterr().err
 
 

@@ -39,6 +39,12 @@ Exit codes:
   {USAGE}  the command was called wrongly, or nobody is there to be asked
   {INTERRUPTED}  interrupted, or answered with no
 """
+EXPLORE_CODES = f"""\b
+Exit codes:
+  {OK}  the run succeeded (with --detach: was submitted)
+  {FOUND_ERRORS}  it did not, or could not be submitted
+  {USAGE}  the command was called wrongly
+"""
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROJECT = "PROJECT is the name of a project or the path of a manifest."
 
@@ -146,7 +152,7 @@ def validate(root: Path | None, paths: tuple[Path, ...], output: str, strict: bo
 @click.argument("project", shell_complete=_complete_project)
 @_output("yaml", "json")
 @click.option("--origins/--no-origins", default=True, show_default=True, help="Say where each value comes from.")
-@click.option("--environment", "-e", shell_complete=_complete_environment,
+@click.option("--env", "--environment", "-e", "environment", shell_complete=_complete_environment,
               help="Whose targets are merged in (default: MLFLEET_ENV, else dev).")  # fmt: skip
 @click.pass_obj
 def render(root: Path | None, project: str, output: str, origins: bool, environment: str | None) -> int:
@@ -199,7 +205,32 @@ def dag(root: Path | None, project: str, output: str) -> int:
     return run(root, project, output)
 
 
-_environment = click.option("--env", "-e", "environment", shell_complete=_complete_environment,
+@mlfleet.command(epilog=f"{_PROJECT}\n\n{EXPLORE_CODES}")
+@click.argument("project", shell_complete=_complete_project)
+@click.option("--experiment", help="By its name (default: the first that is enabled).")
+@click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE",
+              help="In place of the manifest's or the search's, read as YAML; may be repeated.")  # fmt: skip
+@click.option("--search/--no-search", default=True, show_default=True, help="Run the manifest's matrix, if it has one.")
+@click.option("--end", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+              help="End of the data, UTC (default: today); the manifest's window before it is its begin.")  # fmt: skip
+@click.option("--env", "--environment", "-e", "environment", default="dev", show_default=True,
+              shell_complete=_complete_environment,
+              help="Whose Polyaxon: its connection is read from AIRFLOW_CONN_<ID>.")  # fmt: skip
+@click.option("--detach", is_flag=True, help="Submit, and do not wait.")
+@click.option("--dry-run", is_flag=True, help="Print the operation that would be sent.")
+@click.pass_obj
+def explore(root: Path | None, /, project: str, **flags: Any) -> int:
+    """Run a project's training on Polyaxon with the code as it lies here, and follow it.
+
+    The spec, the params and the files are those that the DAG's Polyaxon task would send, taken from this folder, be
+    they committed or not. Nothing is built or released of such a run. Ctrl-C stops following, not the run.
+    """
+    from mlfleet.cli.explore import Flags, run
+
+    return run(root, project, Flags(**flags))
+
+
+_environment = click.option("--env", "--environment", "-e", "environment", shell_complete=_complete_environment,
                             help="Which environment (default: MLFLEET_ENV, else dev).")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from mlfleet.factory.facts import ordered
 from mlfleet.factory.plan import Plan
 from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Experiment
-from mlfleet.manifest.training import KFPTraining, PolyaxonTraining
+from mlfleet.manifest.training import KFPTraining, KFPVersion, PolyaxonTraining
 from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
 from mlfleet.systems.polyaxon_training import matrix_of, settings_of
@@ -65,8 +65,10 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
         task_id="kfp",
         pipeline=f"{plan.file(section.file)}:{function}",
         experiment=plan.project.kfp_experiment(experiment),
+        version=_version(plan, section.version) if section.version else None,
         params=ordered(section.params),
-        pipeline_root="${env.pipeline_root}" if "pipeline_root" in plan.environment.values else None,
+        pipeline_root=section.pipeline_root or _root_of(plan),
+        service_account=section.service_account,
         enable_caching=section.caching,
         references=_references(plan, experiment, earlier),
         kfp_conn_id=plan.environment.connections.kfp,
@@ -74,3 +76,12 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
         on_failed=section.on_failed,
         **plan.common("kfp"),
     )
+
+
+def _version(plan: Plan, section: KFPVersion) -> dict[str, str]:
+    selector = section.model_dump(exclude_none=True)
+    return {"pipeline": plan.project.name, **selector}
+
+
+def _root_of(plan: Plan) -> str | None:
+    return "${env.pipeline_root}" if "pipeline_root" in plan.environment.values else None

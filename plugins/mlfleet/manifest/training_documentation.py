@@ -202,8 +202,8 @@ TRAINING_WORDS: dict[str, dict[str, Words]] = {
         "branch": Words("The newest version of this branch. Takes references.", ("main",)),
         "commit": Words("The version of this commit.", ("${git.commit}", "0123abc")),
         "pipeline": Words(
-            "Name of the uploaded pipeline; without it `PROJECT.FUNCTION`, as `mlfleet pipelines upload` names it.",
-            ("price-suggestion.train",),
+            "Name of the uploaded pipeline in KFP; without it that of the project.",
+            ("price-suggestion",),
         ),
     },
 }

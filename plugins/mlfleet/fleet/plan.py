@@ -78,7 +78,14 @@ class Plan:
         """How many changes are of one action."""
         return sum(change.action is action for change in self.changes)
 
+    def told(self) -> str:
+        """``2 to create, 1 to change, 0 drifted, 0 orphaned; 5 as they should be``."""
+        told = ", ".join(f"{self.count(action)} {word}" for action, word in _WORDS.items())
+        rest = f"; {len(self.unread)} could not be read" if self.unread else ""
+        return f"{told}; {self.unchanged} as they should be{rest}"
 
+
+_WORDS = {Action.CREATE: "to create", Action.CHANGE: "to change", Action.DRIFT: "drifted", Action.ORPHAN: "orphaned"}
 _ORDER = {action: place for place, action in enumerate(Action)}
 
 

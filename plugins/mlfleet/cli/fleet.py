@@ -27,6 +27,7 @@ _SIGNS = {Action.CREATE: ("+", "green"), Action.CHANGE: ("~", "yellow"), Action.
           Action.ORPHAN: ("-", "red")}  # fmt: skip
 # Where there is no terminal, nobody must look for the second half of a name on the next line.
 _WIDTH_OF_FILES = 160
+_LINES = 8
 
 
 def prepare(root: Path | None, name: str | None, wire: Wire | None = None) -> Prepared | None:
@@ -81,7 +82,9 @@ def _table(kind: Kind, rows: Iterable[Change]) -> Table:
 
 def _detail(change: Change) -> Text:
     """What is different, line by line; where it is asked for; the hint."""
-    lines = [f"{each.setting}: {_short(each.before)} -> {_short(each.after)}" for each in change.differences]
+    lines = [f"{each.setting}: {_short(each.before)} -> {_short(each.after)}" for each in change.differences[:_LINES]]
+    if len(change.differences) > _LINES:
+        lines.append(f"and {len(change.differences) - _LINES} more (--output json has all)")
     if change.action is Action.CREATE:
         lines.append(change.origin)
     if change.hint:

@@ -95,6 +95,12 @@ def static_references(
     return dict(sorted(found.items()))
 
 
+def references_of(project: Project, environment: Environment, commit: str) -> dict[str, Any]:
+    """The argument ``references`` of a task that belongs to no experiment."""
+    static = static_references(project, environment, commit)
+    return {"static": static, "tasks": {}, "window_seconds": int(project.window.total_seconds())}
+
+
 @functools.lru_cache(maxsize=64)
 def commit_of(root: Path) -> str:
     """The commit of the code below `root`: of its git checkout, else of the variable MLFLEET_COMMIT, else "unknown".

@@ -42,6 +42,7 @@ class Connections(Section):
     kfp: Text = "kfp_default"
     spinnaker: Text = "spinnaker_default"
     container_registry: Text = "container_registry_default"
+    google: Text = "google_cloud_default"
 
 
 class Pages(Section):

@@ -113,8 +113,9 @@ class KFPRunOperator(BaseRemoteJobOperator):
 
         version = asyncio.run(ask())
         self.log.info("Version %s of pipeline %s", version.name, selector["pipeline"])
-        found: dict[str, Any] = {"pipeline_id": version.pipeline_id, "version_id": version.version_id}
-        store.set(VERSION_KEY, {"selector": selector, "name": version.name, **found}, retention=NEVER_EXPIRE)
+        found: dict[str, Any] = {"selector": selector, "name": version.name}
+        found |= {"pipeline_id": version.pipeline_id, "version_id": version.version_id}
+        store.set(VERSION_KEY, found, retention=NEVER_EXPIRE)
         return package_of(version, enable_caching=self.enable_caching), version.name
 
     def system_args(self, spec: Mapping[str, Any]) -> dict[str, Any]:

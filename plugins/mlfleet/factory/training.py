@@ -6,13 +6,14 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, TaskGroup
 
-from mlfleet.factory.facts import ordered, static_references
+from mlfleet.factory.facts import ordered
 from mlfleet.factory.plan import Plan
-from mlfleet.factory.polyaxon import matrix_of, settings_of
+from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Experiment
 from mlfleet.manifest.training import KFPTraining, KFPVersion, PolyaxonTraining
 from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
+from mlfleet.systems.polyaxon_training import matrix_of, settings_of
 
 
 def train(plan: Plan, experiment: Experiment) -> tuple[BaseOperator, BaseOperator] | None:
@@ -47,9 +48,9 @@ def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> 
         component=section.component,
         files={name: plan.file(name) for name in section.files},
         params=ordered(section.params),
-        matrix=matrix_of(section),
+        matrix=ordered(matrix_of(section)),
         best_by=section.best_by.model_dump() if section.best_by else None,
-        settings=settings_of(plan, section),
+        settings=ordered(settings_of(plan.environment, section, plan.file("").rstrip("/"))),
         references=_references(plan, experiment, {}),
         polyaxon_conn_id=plan.environment.connections.polyaxon,
         timeout=section.timeout,
@@ -63,7 +64,7 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
     return KFPRunOperator(
         task_id="kfp",
         pipeline=f"{plan.file(section.file)}:{function}",
-        experiment=f"{plan.project.name}.{experiment.slug}",
+        experiment=plan.project.kfp_experiment(experiment),
         version=_version(plan, section.version) if section.version else None,
         params=ordered(section.params),
         pipeline_root=section.pipeline_root or _root_of(plan),

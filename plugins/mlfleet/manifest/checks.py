@@ -151,9 +151,6 @@ def _check_sections(document: Document) -> None:
             document.report(
                 "MF016", ("evaluation",), "`evaluation` needs `training`: there is nothing to measure", key=True
             )
-        if evaluation.get("min") is None and evaluation.get("max") is None:
-            document.report("MF011", ("evaluation", "max"), "`evaluation` needs a bound: `min` or `max`",
-                            "for example `max: 800` for an error, `min: 0.9` for an accuracy", key=True)  # fmt: skip
         _check_bounds(document, evaluation)
     if at(data, "deploy") is not None and at(data, "image") is None:
         document.report("MF016", ("deploy",), "`deploy` needs `image`: there is nothing to deploy", key=True)
@@ -181,6 +178,13 @@ def _check_notify(document: Document) -> None:
 
 
 def _check_bounds(document: Document, evaluation: dict[str, Any]) -> None:
+    improvement = evaluation.get("min_improvement")
+    if evaluation.get("min") is None and evaluation.get("max") is None and improvement is None:
+        document.report("MF011", ("evaluation", "max"), "`evaluation` needs a bound: `min` or `max`",
+                        "for example `max: 800` for an error, `min: 0.9` for an accuracy", key=True)  # fmt: skip
+    if improvement is not None and at(document.data, "deploy") is None:
+        nothing_live = "`min_improvement` needs `deploy`: there is no live model to be better than"
+        document.report("MF016", ("evaluation", "min_improvement"), nothing_live, key=True)
     low, high = evaluation.get("min"), evaluation.get("max")
     if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
         document.report("MF012", ("evaluation", "min"), f"no value is both at least {low} and at most {high}")

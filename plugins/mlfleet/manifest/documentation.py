@@ -121,6 +121,11 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "direction": Words("Which way is better.", ("min",)),
         "min": Words("The metric must be at least this.", (0.9,)),
         "max": Words("The metric must be at most this.", (800,)),
+        "min_improvement": Words(
+            "By which share of the live model's metric the new one must be better; 0 means no worse. The live metric "
+            "is read from the labels of the image that the pipeline deployed last: measured on the data of its time.",
+            (0.02,),
+        ),
     },
     "Image": {
         "dockerfile": Words("Relative to include/pipelines/<project>.", ("Dockerfile",)),

@@ -89,12 +89,16 @@ class Experiment(Section):
 
 
 class Evaluation(Section):
-    """The bound that the metric of every experiment must keep; ``direction`` says which way is better."""
+    """The bound that the metric of every experiment must keep; ``direction`` says which way is better.
+
+    ``min_improvement`` is a share of the live model's metric: 0.02 asks for two percent better, 0 for no worse.
+    """
 
     metric: Text
     direction: Direction
     min: float | None = None
     max: float | None = None
+    min_improvement: float | None = Field(default=None, ge=0, le=1)
 
 
 class ImageModels(Section):
@@ -217,6 +221,10 @@ class Project(Section):
         return Training(
             polyaxon=overridden(common.polyaxon, own.polyaxon), kfp=overridden(common.kfp, own.kfp)
         )  # fmt: skip
+
+    def kfp_experiment(self, experiment: Experiment) -> str:
+        """The name of the KFP experiment that holds an experiment's runs: at most 127 characters of ASCII."""
+        return f"{self.name}.{experiment.slug}"
 
     @property
     def window(self) -> datetime.timedelta:

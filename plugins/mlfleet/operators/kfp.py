@@ -113,9 +113,9 @@ class KFPRunOperator(BaseRemoteJobOperator):
 
         version = asyncio.run(ask())
         self.log.info("Version %s of pipeline %s", version.name, selector["pipeline"])
-        found: dict[str, Any] = {"selector": selector, "name": version.name}
-        found |= {"pipeline_id": version.pipeline_id, "version_id": version.version_id}
-        store.set(VERSION_KEY, found, retention=NEVER_EXPIRE)
+        ran: dict[str, Any] = {"selector": selector, "name": version.name, "pipeline_id": version.pipeline_id,
+                               "version_id": version.version_id}  # fmt: skip
+        store.set(VERSION_KEY, ran, retention=NEVER_EXPIRE)
         return package_of(version, enable_caching=self.enable_caching), version.name
 
     def system_args(self, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from mlfleet.factory.plan import Plan
-from mlfleet.factory.polyaxon import settings_of
 from mlfleet.manifest.document import parse
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.models import Project
+from mlfleet.systems.polyaxon_training import settings_of
 from tests.unit.factory.conftest import dag_of
 from tests.unit.manifest.samples import FULL, MINIMAL
 
@@ -32,7 +31,7 @@ def settings_in(nodes: dict[str, Any], polyaxon: str) -> Any:
     assert project.training is not None
     assert project.training.polyaxon is not None
     environment = Environment.model_validate({"name": "dev", "nodes": nodes})
-    return settings_of(Plan(project, environment, "x.yaml", "c0ffee"), project.training.polyaxon)
+    return settings_of(environment, project.training.polyaxon, f"include/pipelines/{project.name}")
 
 
 def test_a_manifest_that_says_nothing_gives_no_settings() -> None:

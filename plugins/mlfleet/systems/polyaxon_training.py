@@ -1,12 +1,10 @@
-"""The Polyaxon task of an experiment: what the manifest asks for, in the words of Polyaxon and Kubernetes."""
+"""The Polyaxon run of an experiment: what the manifest asks for, in the words of Polyaxon and Kubernetes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mlfleet.factory.facts import ordered
-from mlfleet.factory.plan import Plan
-from mlfleet.manifest.environments import NodePool, Nodes, Toleration
+from mlfleet.manifest.environments import Environment, NodePool, Nodes, Toleration
 from mlfleet.manifest.training import Build, Code, PolyaxonTraining, Volume
 from mlfleet.systems.polyaxon_settings import BuildSettings, GitInit, RunSettings
 
@@ -19,10 +17,13 @@ _SPOT = NodePool(
 _OPTIMIZATION = {"min": "minimize", "max": "maximize"}
 
 
-def settings_of(plan: Plan, section: PolyaxonTraining) -> RunSettings:
-    """What the run has beside its file; empty when the manifest says nothing of the kind."""
+def settings_of(environment: Environment, section: PolyaxonTraining, folder: str) -> RunSettings:
+    """What the run has beside its file; empty when the manifest says nothing of the kind.
+
+    ``folder`` is that of the project's code in the repository, what a build of the repository has as its context.
+    """
     settings: RunSettings = {}
-    nodes = plan.environment.nodes or Nodes()
+    nodes = environment.nodes or Nodes()
     if section.image:
         settings["image"] = section.image
     resources = section.resources
@@ -42,7 +43,7 @@ def settings_of(plan: Plan, section: PolyaxonTraining) -> RunSettings:
     if section.code:
         settings["code"] = _code(section.code)
     if section.build:
-        settings["build"] = _build(plan, section.build, section.code)
+        settings["build"] = _build(folder, section.build, section.code)
     return settings
 
 
@@ -50,12 +51,11 @@ def matrix_of(section: PolyaxonTraining) -> dict[str, Any] | None:
     """The search as Polyaxon has it, with the manifest's own early stopping in it."""
     if section.matrix is None:
         return None
-    matrix = section.matrix.model_dump(mode="json", by_alias=True, exclude_none=True)
+    matrix: dict[str, Any] = section.matrix.model_dump(mode="json", by_alias=True, exclude_none=True)
     policies = _early_stopping(section)
     if policies:
         matrix["earlyStopping"] = policies
-    found: dict[str, Any] = ordered(matrix)
-    return found
+    return matrix
 
 
 def _early_stopping(section: PolyaxonTraining) -> list[dict[str, Any]]:
@@ -111,13 +111,13 @@ def _code(code: Code) -> GitInit:
     return git
 
 
-def _build(plan: Plan, build: Build, code: Code | None) -> BuildSettings:
+def _build(folder: str, build: Build, code: Code | None) -> BuildSettings:
     own = code is not None and code.revision is None
-    context = build.context or (plan.file("").rstrip("/") if own else "")
+    context = build.context or (folder if own else "")
     return {
         "component": build.component,
         "connection": build.connection,
         "destination": build.destination,
         "context": "" if context == "." else context,
-        "params": ordered(build.params or {}),
+        "params": dict(build.params or {}),
     }

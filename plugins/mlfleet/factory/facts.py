@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Owner, Project
 from mlfleet.manifest.rendering import rendered
 
@@ -42,6 +43,12 @@ def documentation_of(project: Project, environment: Environment, manifest: str, 
         "```",
     ]
     return "\n".join(lines)
+
+
+def references_of(project: Project, environment: Environment, commit: str) -> dict[str, Any]:
+    """The argument ``references`` of a task that belongs to no experiment."""
+    static = static_references(project, environment, commit)
+    return {"static": static, "tasks": {}, "window_seconds": int(project.window.total_seconds())}
 
 
 def ordered(value: Any) -> Any:

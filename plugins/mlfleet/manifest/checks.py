@@ -13,6 +13,7 @@ from typing import Any
 
 from mlfleet.manifest import references
 from mlfleet.manifest.code_checks import check_code
+from mlfleet.manifest.data_checks import check_data
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
@@ -56,6 +57,7 @@ class Surroundings:
 def check(document: Document, surroundings: Surroundings) -> None:
     """Adds what is wrong beyond single fields; the document must have data."""
     _check_experiments(document)
+    check_data(document)
     _check_schedule(document)
     _check_sections(document)
     check_training(document, surroundings.environments)
@@ -234,7 +236,7 @@ def _allowed(document: Document, path: Path) -> tuple[str, ...]:
         polyaxon = at(document.data, "training", "polyaxon")
         earlier = _POLYAXON + (_BEST if at(polyaxon, "matrix") and at(polyaxon, "best_by") else ()) if polyaxon else ()
         return _RUN + _EXPERIMENT + earlier
-    if path[:2] == ("image", "args"):
+    if path[:2] == ("image", "args") or (path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",))):
         return _RUN
     return ()
 

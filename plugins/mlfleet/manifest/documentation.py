@@ -40,6 +40,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "experiments": Words(
             "The models of the project; each is trained in a task group of its own.", ([{"name": "Default"}],)
         ),
+        "data": Words(
+            "What must be there before anything is trained: objects, partitions, events of assets.",
+            ([{"name": "features", "gcs": {"bucket": "acme-features", "object": "${data.end}/_SUCCESS"}}],),
+        ),
         "training": Words(
             "How each experiment is trained: with Polyaxon, then with Kubeflow Pipelines, or either.",
             ({"kfp": {"pipeline": "pipeline.py:train"}},),
@@ -211,7 +215,43 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "events": Words("What ends of a run are told.", (["failure"], ["failure", "success"])),
         "late_after": Words("Tell when a run is not done this long after it was queued.", ("6h",)),
     },
+    "DataRequirement": {
+        "name": Words("Id of its task in the group `data`.", ("features",)),
+        "gcs": Words(
+            "An object of Google Cloud Storage. Values take references.",
+            ({"bucket": "acme-features", "object": "${data.end}/_SUCCESS"},),
+        ),
+        "bigquery": Words(
+            "A partition of a BigQuery table. Values take references.",
+            ({"project": "acme", "dataset": "sales", "table": "orders"},),
+        ),
+        "asset": Words(
+            "An event of an Airflow asset. Values take references.", ({"uri": "x-mlfleet://price-suggestion/released"},)
+        ),
+        "timeout": Words("How long it is waited for before the task fails.", ("12h",)),
+        "every": Words("How often it is looked for.", ("1m",)),
+    },
+    "GCSObject": {
+        "bucket": Words("Name of the bucket.", ("acme-features",)),
+        "object": Words("Name of the object.", ("${data.end}/_SUCCESS",)),
+        "glob": Words("Whether `object` is a pattern, of which any match is enough.", (True,)),
+    },
+    "BigQueryPartition": {
+        "project": Words("Google Cloud project of the table.", ("acme",)),
+        "dataset": Words("Dataset of the table.", ("sales",)),
+        "table": Words("Name of the table.", ("orders",)),
+        "partition": Words(
+            "Id of the partition; a date is written as BigQuery does (20261110), a time by its hour in UTC.",
+            ("${data.start}", "20261110"),
+        ),
+    },
+    "AssetUpdate": {
+        "name": Words("Name of the asset, or else `uri`.", ("orders",)),
+        "uri": Words("Uri of the asset.", ("x-mlfleet://price-suggestion/released",)),
+        "since": Words("An event counts at or after the start, or the end, of the run's data.", ("end",)),
+    },
     "Pools": {
+        "data": Words("For the tasks that wait for data.", ("sensors",)),
         "default": Words("For all tasks that are not named.", ("ml",)),
         "polyaxon": Words("For the Polyaxon task of each experiment.", ("gpu",)),
         "kfp": Words("For the KFP task of each experiment.", ("gpu",)),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 
+from mlfleet.manifest.data import DataRequirement
 from mlfleet.manifest.names import (
     Assets,
     GitHubName,
@@ -185,6 +186,7 @@ class Pools(Section):
     """Airflow's pools that the tasks take their slots from: ``default`` for all, or by the name of a task."""
 
     default: Text | None = None
+    data: Text | None = None
     polyaxon: Text | None = None
     kfp: Text | None = None
     evaluate: Text | None = None
@@ -208,6 +210,7 @@ class Project(Section):
     labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=20)
     annotations: dict[str, JsonValue] = Field(default_factory=dict)
     schedule: Schedule | None = None
+    data: list[DataRequirement] | None = Field(default=None, max_length=20)
     experiments: list[Experiment] = Field(min_length=1)
     training: Training | None = None
     evaluation: Evaluation | None = None

@@ -162,6 +162,19 @@ def dag(root: Path | None, project: str, output: str) -> int:
     return run(root, project, output)
 
 
+@mlfleet.command(epilog=EXIT_CODES)
+@click.option("--check", is_flag=True, help="Write nothing; say what is stale, and leave with 1 when something is.")
+@click.pass_obj
+def codeowners(root: Path | None, check: bool) -> int:
+    """Write .github/CODEOWNERS from the owners in the manifests.
+
+    Only the lines between mlfleet's markers are touched: a rule for each manifest and one for the folder of its code.
+    """
+    from mlfleet.cli.codeowners import run
+
+    return run(root, check)
+
+
 @mlfleet.command(epilog='For example, in ~/.bashrc: eval "$(mlfleet completion bash)"')
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:

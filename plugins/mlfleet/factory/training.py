@@ -60,7 +60,7 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
     return KFPRunOperator(
         task_id="kfp",
         pipeline=f"{plan.file(section.file)}:{function}",
-        experiment=f"{plan.project.name}.{experiment.slug}",
+        experiment=plan.project.kfp_experiment(experiment),
         params=ordered(section.params),
         pipeline_root="${env.pipeline_root}" if "pipeline_root" in plan.environment.values else None,
         enable_caching=section.caching,

@@ -1,1 +1,1 @@
-"""What CI does with all projects: plan and apply, owners, pipelines that are compiled and uploaded. No Airflow."""
+"""What CI does with all projects at once. Imports no Airflow."""

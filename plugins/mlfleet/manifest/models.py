@@ -323,6 +323,10 @@ class Project(Section):
             polyaxon=_overridden(common.polyaxon, own.polyaxon), kfp=_overridden(common.kfp, own.kfp)
         )  # fmt: skip
 
+    def kfp_experiment(self, experiment: Experiment) -> str:
+        """The name of the KFP experiment that holds an experiment's runs: at most 127 characters of ASCII."""
+        return f"{self.name}.{experiment.slug}"
+
     @property
     def window(self) -> datetime.timedelta:
         """How far back a run without a data interval reaches."""

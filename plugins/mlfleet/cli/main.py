@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from mlfleet import __version__
+from mlfleet.cli import pipelines_group
 from mlfleet.cli.exits import FOUND_ERRORS, MISSING, OK, USAGE
 from mlfleet.errors import MlfleetError
 
@@ -186,3 +187,6 @@ def completion(shell: str) -> int:
         raise click.UsageError(f"no completion for {shell}")
     click.echo(found(mlfleet, {}, "mlfleet", "_MLFLEET_COMPLETE").source())
     return OK
+
+
+mlfleet.add_command(pipelines_group.pipelines)

@@ -18,8 +18,8 @@ from airflow.cli.cli_config import Arg as UntypedArg
 from mlfleet.cli.main import main, mlfleet
 
 Arg: Any = UntypedArg
-# Shell completion is Airflow's own there.
-_LEFT_OUT = ("completion",)
+# Shell completion is Airflow's own there; and Airflow says 2 for a wrong call, which `plan` says for changes.
+_LEFT_OUT = ("completion", "plan", "apply")
 
 
 def get_cli_commands() -> list[GroupCommand]:

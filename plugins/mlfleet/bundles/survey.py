@@ -11,10 +11,10 @@ from pathlib import Path
 from mlfleet.bundles.definition import Definition, code_digest, fingerprint
 from mlfleet.bundles.trial import problem_of
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.facts import UNKNOWN_COMMIT
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.document import Document, parse
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
+from mlfleet.manifest.known import UNKNOWN_COMMIT
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
 from mlfleet.manifest.step_checks import steps_of
 

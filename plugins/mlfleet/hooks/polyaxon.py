@@ -22,12 +22,8 @@ class PolyaxonHook(SystemHook[PolyaxonClient]):
 
     def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> PolyaxonClient:
         """CE takes no token; elsewhere it travels as ``Authorization: Token`` (polyaxon.md 1)."""
-        return PolyaxonClient(
-            self.http(connection, extra, token_credentials(connection, "Token")),
-            owner=extra.get("owner") or "default",
-            namespace=extra.get("namespace") or "polyaxon",
-            ui_url=extra.get("ui_url") or None,
-        )
+        http = self.http(connection, extra, token_credentials(connection, "Token"))
+        return PolyaxonClient.from_extra(http, extra)
 
     async def probe(self, client: PolyaxonClient) -> str:
         """Version and distribution of the server."""

@@ -12,6 +12,7 @@
     kfp: {namespace: ml-team}
     spinnaker: {account: acme-registry, template: include/spinnaker/deploy.yaml}
     quotas: {pools: {gpu: {slots: 4}}}
+    nodes: {pools: {gpu: {selector: {pool: gpu}}}, ...}                   # what `node_pool` and `preemptible` mean
 
 ``${process.NAME}`` is a variable of the Airflow process; it is read when a task runs, so a manifest can be checked
 where it is not set.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -29,8 +31,8 @@ from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest import references
 from mlfleet.manifest.diagnostics import Diagnostic, errors, nearest
 from mlfleet.manifest.document import Document, parse
-from mlfleet.manifest.models import Section
 from mlfleet.manifest.names import ProjectName, RelativePath, Url
+from mlfleet.manifest.sections import Section
 from mlfleet.manifest.translate import report
 from mlfleet.manifest.values import Text
 
@@ -106,6 +108,35 @@ class Quotas(Section):
     pools: dict[Text, PoolQuota] = Field(default_factory=dict)
 
 
+class Toleration(Section):
+    """A taint of nodes that does not keep a run away, as Kubernetes writes it."""
+
+    key: Text | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class NodePool(Section):
+    """Nodes of a cluster: the labels that they have, and the taints."""
+
+    selector: dict[str, str]
+    tolerations: list[Toleration] = Field(default_factory=list)
+
+
+class Nodes(Section):
+    """What manifests mean by the nodes that they ask for.
+
+    ``pools``        by the name that ``node_pool`` uses; with none, a pool is one of GKE
+    ``preemptible``  nodes that may be taken away at any time; default: GKE's spot nodes
+    ``gpu``          Kubernetes' name of the GPUs
+    """
+
+    pools: dict[str, NodePool] = Field(default_factory=dict)
+    preemptible: NodePool | None = None
+    gpu: Text = "nvidia.com/gpu"
+
+
 class Environment(Section):
     """One environment; ``values`` as written, with ``${process.NAME}`` unresolved.
 
@@ -123,6 +154,7 @@ class Environment(Section):
     quotas: Quotas = Quotas()
     values: dict[str, JsonValue] = Field(default_factory=dict)
     pages: Pages = Pages()
+    nodes: Nodes | None = None
 
 
 def load_environment(path: Path, shown_as: str = "") -> tuple[Environment | None, list[Diagnostic]]:

@@ -7,16 +7,9 @@ unknown keys; free form is only below ``annotations`` and top-level keys that st
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from mlfleet.manifest.names import (
     Assets,
@@ -31,18 +24,12 @@ from mlfleet.manifest.names import (
     StepName,
     Url,
 )
+from mlfleet.manifest.sections import Direction, Params, Section
+from mlfleet.manifest.training import Training, TrainingOverride, overridden
 from mlfleet.manifest.values import Cron, Day, Duration, ExperimentName, Text, TimeZone, slug_of
 
-Direction = Literal["min", "max"]
-Params = dict[str, JsonValue]
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
-
-
-class Section(BaseModel):
-    """A mapping of the manifest: unknown keys are errors, nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Owner(Section):
@@ -86,101 +73,6 @@ class Schedule(Section):
         return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
 
 
-# What a retry does with a run that failed: a new one, that one from where it got to, or nothing.
-OnFailed = Literal["resubmit", "resume", "fail"]
-
-
-class BestBy(Section):
-    """Which run of a matrix counts as the best: the metric is one of its outputs."""
-
-    metric: Text
-    direction: Direction
-
-
-class Matrix(Section):
-    """Polyaxon's ``matrix`` section, handed on as written (Polyaxon checks the kinds' own rules)."""
-
-    kind: Literal["grid", "random", "mapping", "hyperband", "bayes", "hyperopt", "iterative"]
-    params: dict[str, JsonValue] | None = None
-    values: list[dict[str, JsonValue]] | None = None
-    concurrency: int | None = Field(default=None, ge=1, le=1000)
-    num_runs: int | None = Field(default=None, ge=1, alias="numRuns")
-    num_initial_runs: int | None = Field(default=None, ge=1, alias="numInitialRuns")
-    max_iterations: int | None = Field(default=None, ge=1, alias="maxIterations")
-    seed: int | None = None
-    eta: float | None = None
-    algorithm: Literal["tpe", "rand", "anneal"] | None = None
-    resource: dict[str, JsonValue] | None = None
-    metric: dict[str, JsonValue] | None = None
-    utility_function: dict[str, JsonValue] | None = Field(default=None, alias="utilityFunction")
-    resume: bool | None = None
-    tuner: dict[str, JsonValue] | None = None
-    early_stopping: list[dict[str, JsonValue]] | None = Field(default=None, alias="earlyStopping")
-
-
-class PolyaxonTraining(Section):
-    """A Polyaxon run, or a tuning when there is a ``matrix``; ``files`` travel with the run."""
-
-    polyaxonfile: RelativePath
-    files: list[RelativePath] = Field(default_factory=list)
-    params: Params = Field(default_factory=dict)
-    matrix: Matrix | None = None
-    best_by: BestBy | None = None
-    timeout: Duration = datetime.timedelta(hours=4)
-    on_failed: OnFailed = "resubmit"
-
-
-class KFPTraining(Section):
-    """A run of a Kubeflow pipeline, compiled from ``<file>.py:<function>``."""
-
-    pipeline: PipelineFunction
-    params: Params = Field(default_factory=dict)
-    # Off unless asked for: the cache knows parameters, not the data that they point to.
-    caching: bool = False
-    timeout: Duration = datetime.timedelta(hours=4)
-    on_failed: OnFailed = "resubmit"
-
-    @property
-    def file(self) -> str:
-        """The pipeline's file, relative to the project's folder."""
-        return self.pipeline.rpartition(":")[0]
-
-
-_System = TypeVar("_System", PolyaxonTraining, KFPTraining)
-
-
-class Training(Section):
-    """How each experiment trains: Polyaxon, then KFP, either of them optional."""
-
-    polyaxon: PolyaxonTraining | None = None
-    kfp: KFPTraining | None = None
-
-
-class PolyaxonOverride(Section):
-    """What is different in the Polyaxon run of one experiment; ``params`` are merged by name."""
-
-    params: Params = Field(default_factory=dict)
-    matrix: Matrix | None = None
-    timeout: Duration | None = None
-    on_failed: OnFailed | None = None
-
-
-class KFPOverride(Section):
-    """What is different in the KFP run of one experiment; ``params`` are merged by name."""
-
-    params: Params = Field(default_factory=dict)
-    caching: bool | None = None
-    timeout: Duration | None = None
-    on_failed: OnFailed | None = None
-
-
-class TrainingOverride(Section):
-    """What is different in the training of one experiment."""
-
-    polyaxon: PolyaxonOverride | None = None
-    kfp: KFPOverride | None = None
-
-
 class Experiment(Section):
     """One model of the project; its params are read as ``${experiment.params.<name>}``."""
 
@@ -196,12 +88,16 @@ class Experiment(Section):
 
 
 class Evaluation(Section):
-    """The bound that the metric of every experiment must keep; ``direction`` says which way is better."""
+    """The bound that the metric of every experiment must keep; ``direction`` says which way is better.
+
+    ``min_improvement`` is a share of the live model's metric: 0.02 asks for two percent better, 0 for no worse.
+    """
 
     metric: Text
     direction: Direction
     min: float | None = None
     max: float | None = None
+    min_improvement: float | None = Field(default=None, ge=0, le=1)
 
 
 class ImageModels(Section):
@@ -320,7 +216,7 @@ class Project(Section):
             return self.training
         own, common = experiment.training, self.training
         return Training(
-            polyaxon=_overridden(common.polyaxon, own.polyaxon), kfp=_overridden(common.kfp, own.kfp)
+            polyaxon=overridden(common.polyaxon, own.polyaxon), kfp=overridden(common.kfp, own.kfp)
         )  # fmt: skip
 
     def kfp_experiment(self, experiment: Experiment) -> str:
@@ -331,14 +227,6 @@ class Project(Section):
     def window(self) -> datetime.timedelta:
         """How far back a run without a data interval reaches."""
         return (self.schedule or Schedule()).window
-
-
-def _overridden(common: _System | None, own: PolyaxonOverride | KFPOverride | None) -> _System | None:
-    if common is None or own is None:
-        return common
-    said = {name: getattr(own, name) for name in own.model_fields_set - {"params"}}
-    changes = {name: value for name, value in said.items() if value is not None}
-    return common.model_copy(update={**changes, "params": {**common.params, **own.params}})
 
 
 class Manifest(Project):

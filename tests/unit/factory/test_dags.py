@@ -269,6 +269,11 @@ def test_the_edge_that_carries_the_decision_says_what_it_depends_on() -> None:
 
     assert label(FULL) == "mae at most 800, no backfill"
     assert label(FULL.replace("max: 800", "min: 0.5, max: 800")) == "mae at least 0.5 and at most 800, no backfill"
+    improved = FULL.replace("max: 800", "max: 800, min_improvement: 0.02")
+    assert label(improved) == "mae at most 800, better than live, no backfill"
+    assert label(FULL.replace("max: 800", "min_improvement: 0")) == "better than live, no backfill"
+    assert dag_of(improved).get_task("release").min_improvement == 0.02
+    assert dag_of(FULL).get_task("release").min_improvement is None
     delivery = MINIMAL + "image: {}\ndeploy: {spinnaker: {application: a, pipeline: b}}\n"
     assert label(delivery) == "no backfill"
 

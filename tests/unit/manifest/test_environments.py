@@ -39,8 +39,8 @@ def test_an_environment_needs_none_of_it(repository: Repository) -> None:
     [
         ("fleet: Not A Name", "fleet"),
         ("quotas: {pools: {gpu: {slots: -2}}}", "quotas.pools.gpu.slots"),
-        ("quotas: {pools: {gpu: {slot: 2}}}", "quotas.pools.gpu.slot"),
-        ("spinnaker: {account: a}", "spinnaker"),
+        ("quotas: {pools: {gpu: {slots: 2, slot: 2}}}", "quotas.pools.gpu.slot"),
+        ("spinnaker: {account: a}", "spinnaker.template"),
         ("polyaxon: {token: t}", "polyaxon.token"),
     ],
 )

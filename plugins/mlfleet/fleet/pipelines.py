@@ -24,7 +24,7 @@ from mlfleet.manifest.names import is_project_name
 
 _PROJECTS, _ENVIRONMENTS, _DEFAULTS = "include/projects", "include/environments", "include/defaults.yaml"
 # The compiler and what it stands on.
-_PINS = ("requirements.txt", "requirements.in", "pyproject.toml")
+PINS = ("requirements.txt", "requirements.in", "pyproject.toml")
 _PIN = re.compile(r"kfp[\w-]*\s*(\[[^\]]*\])?\s*[=<>!~].*")
 _REFERENCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
 
@@ -181,7 +181,7 @@ def _pipelines(
 
 def _pins(tree: Tree, top: str) -> tuple[str, ...]:
     """The lines of the first file that pins the compiler."""
-    for name in _PINS:
+    for name in PINS:
         way = tree.follow(posixpath.join(top, name))
         if way and way[-1] in tree.entries:
             text = tree.read(way[-1]).decode("utf-8", "replace")

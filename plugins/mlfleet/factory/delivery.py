@@ -7,9 +7,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Label
 
-from mlfleet.factory.facts import ordered
+from mlfleet.factory.facts import ordered, references_of
 from mlfleet.factory.plan import Plan
-from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Deploy, Evaluation, Image, Project
 from mlfleet.operators.evaluate import EvaluateOperator
 from mlfleet.operators.image import BuildImageOperator
@@ -62,8 +61,7 @@ def _condition(project: Project) -> str:
 
 
 def _references(plan: Plan) -> dict[str, Any]:
-    static = static_references(plan.project, plan.environment, plan.commit)
-    return {"static": static, "tasks": {}, "window_seconds": int(plan.project.window.total_seconds())}
+    return references_of(plan.project, plan.environment, plan.commit)
 
 
 def _evaluate(plan: Plan, section: Evaluation, trained: dict[str, BaseOperator]) -> EvaluateOperator:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlfleet.manifest import references
 from mlfleet.manifest.code_checks import check_code
+from mlfleet.manifest.data_checks import check_data
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
@@ -56,6 +57,7 @@ class Surroundings:
 def check(document: Document, surroundings: Surroundings) -> None:
     """Adds what is wrong beyond single fields; the document must have data."""
     _check_experiments(document)
+    check_data(document)
     _check_schedule(document)
     _check_sections(document)
     check_training(document, surroundings.environments)
@@ -110,12 +112,15 @@ def _check_schedule(document: Document) -> None:
     schedule = at(document.data, "schedule")
     if not isinstance(schedule, dict):
         return
-    if schedule.get("cron") and schedule.get("asset"):
-        document.report("MF012", ("schedule", "asset"), "a schedule has either `cron` or `asset`", "remove one of them")
-    if schedule.get("catchup") is True and schedule.get("cron") and not schedule.get("start_date"):
+    kinds = [kind for kind in ("cron", "timetable", "asset") if schedule.get(kind)]
+    if len(kinds) > 1:
+        document.report("MF012", ("schedule", kinds[-1]), f"a schedule has either `{kinds[0]}` or `{kinds[-1]}`",
+                        "remove one of them")  # fmt: skip
+    timed = schedule.get("cron") or schedule.get("timetable")
+    if schedule.get("catchup") is True and timed and not schedule.get("start_date"):
         document.report("MF011", ("schedule", "start_date"), "`catchup: true` needs a `start_date`",
                         "say from which day on the runs are made up for", key=True)  # fmt: skip
-    if schedule.get("catchup") is True and not schedule.get("cron"):
+    if schedule.get("catchup") is True and not timed:
         document.report(
             "MF016", ("schedule", "catchup"), "`catchup` needs `cron`: no other run can be missed", key=True
         )
@@ -231,7 +236,7 @@ def _allowed(document: Document, path: Path) -> tuple[str, ...]:
         polyaxon = at(document.data, "training", "polyaxon")
         earlier = _POLYAXON + (_BEST if at(polyaxon, "matrix") and at(polyaxon, "best_by") else ()) if polyaxon else ()
         return _RUN + _EXPERIMENT + earlier
-    if path[:2] == ("image", "args"):
+    if path[:2] == ("image", "args") or (path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",))):
         return _RUN
     return ()
 

@@ -40,6 +40,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "experiments": Words(
             "The models of the project; each is trained in a task group of its own.", ([{"name": "Default"}],)
         ),
+        "data": Words(
+            "What must be there before anything is trained: objects, partitions, events of assets.",
+            ([{"name": "features", "gcs": {"bucket": "acme-features", "object": "${data.end}/_SUCCESS"}}],),
+        ),
         "training": Words(
             "How each experiment is trained: with Polyaxon, then with Kubeflow Pipelines, or either.",
             ({"kfp": {"pipeline": "pipeline.py:train"}},),
@@ -85,9 +89,13 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     },
     "Schedule": {
         "cron": Words(
-            "Five fields: minute, hour, day of month, month, day of week; or a preset. A run's data is what came "
-            "between two of these times.",
-            ("0 3 * * *", "@daily"),
+            "Five fields: minute, hour, day of month, month, day of week; or a preset; or a list of these. A run's "
+            "data is what came between two of these times.",
+            ("0 3 * * *", "@daily", ["0 6 * * 1-5", "0 12 * * 6"]),
+        ),
+        "timetable": Words(
+            "A timetable for what crons cannot say.",
+            ({"class": "airflow.sdk.CronTriggerTimetable", "arguments": {"expression": "@daily", "timezone": "UTC"}},),
         ),
         "asset": Words(
             "Name of another project, or a list of several: their releases start a run of this one.",
@@ -95,11 +103,20 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         ),
         "wait_for": Words("Of several projects: a run after all have released again, or after any has.", ("any",)),
         "max_active_runs": Words("How many runs may go on at once; more than one only without `deploy`.", (1,)),
-        "paused": Words("Takes `cron` and `asset` away as long as it is true; runs by hand work.", (True,)),
+        "paused": Words(
+            "Takes `cron`, `timetable` and `asset` away as long as it is true; runs by hand work.", (True,)
+        ),
         "start_date": Words("The first day that the schedule counts from, at midnight in `timezone`.", ("2026-11-01",)),
         "timezone": Words("Name from the IANA time zone database, in which `cron` is read.", ("Asia/Tokyo", "UTC")),
         "catchup": Words("Whether runs since `start_date` that did not happen are made up for.", (False,)),
         "window": Words("How far back the data of a run by hand or by an asset reaches.", ("1d", "7d")),
+    },
+    "Timetable": {
+        "class": Words(
+            "The import path of a timetable, of Airflow's own or of one that an Airflow plugin registers.",
+            ("airflow.sdk.DeltaDataIntervalTimetable",),
+        ),
+        "arguments": Words("What it is made with, as YAML gives it.", ({"expression": "@daily", "timezone": "UTC"},)),
     },
     "Experiment": {
         "name": Words(
@@ -198,7 +215,43 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "events": Words("What ends of a run are told.", (["failure"], ["failure", "success"])),
         "late_after": Words("Tell when a run is not done this long after it was queued.", ("6h",)),
     },
+    "DataRequirement": {
+        "name": Words("Id of its task in the group `data`.", ("features",)),
+        "gcs": Words(
+            "An object of Google Cloud Storage. Values take references.",
+            ({"bucket": "acme-features", "object": "${data.end}/_SUCCESS"},),
+        ),
+        "bigquery": Words(
+            "A partition of a BigQuery table. Values take references.",
+            ({"project": "acme", "dataset": "sales", "table": "orders"},),
+        ),
+        "asset": Words(
+            "An event of an Airflow asset. Values take references.", ({"uri": "x-mlfleet://price-suggestion/released"},)
+        ),
+        "timeout": Words("How long it is waited for before the task fails.", ("12h",)),
+        "every": Words("How often it is looked for.", ("1m",)),
+    },
+    "GCSObject": {
+        "bucket": Words("Name of the bucket.", ("acme-features",)),
+        "object": Words("Name of the object.", ("${data.end}/_SUCCESS",)),
+        "glob": Words("Whether `object` is a pattern, of which any match is enough.", (True,)),
+    },
+    "BigQueryPartition": {
+        "project": Words("Google Cloud project of the table.", ("acme",)),
+        "dataset": Words("Dataset of the table.", ("sales",)),
+        "table": Words("Name of the table.", ("orders",)),
+        "partition": Words(
+            "Id of the partition; a date is written as BigQuery does (20261110), a time by its hour in UTC.",
+            ("${data.start}", "20261110"),
+        ),
+    },
+    "AssetUpdate": {
+        "name": Words("Name of the asset, or else `uri`.", ("orders",)),
+        "uri": Words("Uri of the asset.", ("x-mlfleet://price-suggestion/released",)),
+        "since": Words("An event counts at or after the start, or the end, of the run's data.", ("end",)),
+    },
     "Pools": {
+        "data": Words("For the tasks that wait for data.", ("sensors",)),
         "default": Words("For all tasks that are not named.", ("ml",)),
         "polyaxon": Words("For the Polyaxon task of each experiment.", ("gpu",)),
         "kfp": Words("For the KFP task of each experiment.", ("gpu",)),

@@ -48,6 +48,7 @@ class Connections(Section):
     kfp: Text = "kfp_default"
     spinnaker: Text = "spinnaker_default"
     container_registry: Text = "container_registry_default"
+    google: Text = "google_cloud_default"
     # Whose pools `mlfleet apply` makes; without one nobody does.
     airflow: Text | None = None
 

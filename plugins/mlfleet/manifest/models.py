@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 
+from mlfleet.manifest.data import DataRequirement
 from mlfleet.manifest.names import (
     Assets,
     GitHubName,
@@ -26,7 +27,7 @@ from mlfleet.manifest.names import (
 )
 from mlfleet.manifest.sections import Direction, Params, Section
 from mlfleet.manifest.training import Training, TrainingOverride, overridden
-from mlfleet.manifest.values import Cron, Day, Duration, ExperimentName, Text, TimeZone, slug_of
+from mlfleet.manifest.values import Crons, Day, Duration, ExperimentName, Text, TimeZone, slug_of
 
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
@@ -49,15 +50,25 @@ class Link(Section):
     url: Url
 
 
+class Timetable(Section):
+    """A timetable of Airflow's or of anybody's: a class by its import path, and what it is made with."""
+
+    class_: ImportPath = Field(alias="class")
+    arguments: Params = Field(default_factory=dict)
+
+
 class Schedule(Section):
-    """When a run starts; without ``cron`` and ``asset`` only by hand.
+    """When a run starts; without ``cron``, ``timetable`` and ``asset`` only by hand.
+
+    Of several crons, a run's data is what came between two ticks of any of them.
 
     ``asset`` names another project, or several: their releases start a run of this one.
-    ``paused`` takes cron and asset away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
+    ``paused`` takes all three away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
     ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
     """
 
-    cron: Cron | None = None
+    cron: Crons | None = None
+    timetable: Timetable | None = None
     asset: Assets | None = None
     wait_for: Literal["all", "any"] = "all"
     start_date: Day = DEFAULT_START
@@ -66,6 +77,11 @@ class Schedule(Section):
     max_active_runs: int = Field(default=1, ge=1, le=16)
     paused: bool = False
     window: Duration = datetime.timedelta(days=1)
+
+    @property
+    def crons(self) -> list[str]:
+        """The cron expressions, each once, in the order of the manifest."""
+        return list(dict.fromkeys([self.cron] if isinstance(self.cron, str) else self.cron or ()))
 
     @property
     def awaited(self) -> list[str]:
@@ -170,6 +186,7 @@ class Pools(Section):
     """Airflow's pools that the tasks take their slots from: ``default`` for all, or by the name of a task."""
 
     default: Text | None = None
+    data: Text | None = None
     polyaxon: Text | None = None
     kfp: Text | None = None
     evaluate: Text | None = None
@@ -193,6 +210,7 @@ class Project(Section):
     labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=20)
     annotations: dict[str, JsonValue] = Field(default_factory=dict)
     schedule: Schedule | None = None
+    data: list[DataRequirement] | None = Field(default=None, max_length=20)
     experiments: list[Experiment] = Field(min_length=1)
     training: Training | None = None
     evaluation: Evaluation | None = None
@@ -222,6 +240,11 @@ class Project(Section):
     def kfp_experiment(self, experiment: Experiment) -> str:
         """The name of the KFP experiment that holds an experiment's runs: at most 127 characters of ASCII."""
         return f"{self.name}.{experiment.slug}"
+
+    @property
+    def runs_foreign_code(self) -> bool:
+        """Whether building its DAG runs code that is neither mlfleet's nor Airflow's."""
+        return bool(self.steps or (self.schedule and self.schedule.timetable))
 
     @property
     def window(self) -> datetime.timedelta:

@@ -105,7 +105,9 @@ def read_state(tree: Tree, top: str, cache: FactsCache | None = None) -> State:
     declared: dict[str, tuple[Declared, ...]] = {}
     unreadable: dict[str, Diagnostic] = {}
     # The file that is called like its project first: it keeps the name (`mlfleet.manifest.loading`).
-    documents = [(path, _document(tree, top, path)) for path in _yaml_files(tree, top, _PROJECTS)]
+    manifests = _yaml_files(tree, top, _PROJECTS)
+    tree.expect(manifests)
+    documents = [(path, _document(tree, top, path)) for path in manifests]
     for path, document in sorted(documents, key=lambda item: (_stem(item[0]) != _name(item[1]), item[0])):
         assert document is not None
         name = _name(document)
@@ -117,7 +119,9 @@ def read_state(tree: Tree, top: str, cache: FactsCache | None = None) -> State:
             except ManifestError as error:
                 unreadable[path] = error.diagnostics[0]  # type: ignore[assignment]
     found = {name: pipelines for name, pipelines in sorted(declared.items()) if pipelines}
-    return State(tree, top, found, unreadable, _pins(tree, top), {} if cache is None else cache)
+    state = State(tree, top, found, unreadable, _pins(tree, top), {} if cache is None else cache)
+    tree.expect(posixpath.join(state.folder_of(name), each.file) for name in found for each in found[name])
+    return state
 
 
 def compare(before: Iterable[State], now: State) -> Comparison:

@@ -141,7 +141,9 @@ class Nodes(Section):
 class Environment(Section):
     """One environment; ``values`` as written, with ``${process.NAME}`` unresolved.
 
-    ``fleet`` marks what this repository has made in systems that it shares with others.
+    ``fleet`` marks what this repository has made in systems that it shares with others. ``branches`` are patterns of
+    the git branches whose pipelines `mlfleet pipelines upload` brings here; without it ``main`` for prod, and any other
+    one for dev.
     """
 
     name: Text
@@ -153,6 +155,7 @@ class Environment(Section):
     kfp: KFPPlace = KFPPlace()
     spinnaker: SpinnakerPlace | None = None
     quotas: Quotas = Quotas()
+    branches: list[Text] | None = None
     values: dict[str, JsonValue] = Field(default_factory=dict)
     pages: Pages = Pages()
     nodes: Nodes | None = None

@@ -29,14 +29,14 @@ Exit codes:
 PLAN_CODES = f"""\b
 Exit codes:
   {OK}  nothing is to be done
-  {FOUND_ERRORS}  something could not be read
+  {FOUND_ERRORS}  a manifest, an environment or a connection cannot be used, or a system could not be read
   {CHANGES}  there are changes, drift or orphans
   {USAGE}  the command was called wrongly
 """
 APPLY_CODES = f"""\b
 Exit codes:
   {OK}  all was done, or nothing was to be done
-  {FOUND_ERRORS}  something could not be read or done; run it again
+  {FOUND_ERRORS}  the same as of `plan`, or something could not be done; run it again when that is mended
   {USAGE}  the command was called wrongly, or nobody is there to be asked
   {INTERRUPTED}  interrupted, or answered with no
 """

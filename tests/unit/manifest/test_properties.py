@@ -180,7 +180,7 @@ training:
 image: {base: "${env.base_image}", platforms: [linux/amd64], backend: buildah}
 deploy: {spinnaker: {application: prices, pipeline: deploy, tag_pattern: "^release-.*$"}}
 """
-BUILT = WHOLE.replace(
+BUILT = WHOLE.replace('image: "big:1", ', "").replace(
     '    image: "ml/train:${git.commit}"\n', '    build: {connection: r, destination: "a:1", context: .}\n'
 )
 

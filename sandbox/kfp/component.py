@@ -150,12 +150,10 @@ def _stop(child: Child, mark: str) -> None:
     """SIGTERM to the component's group, and SIGKILL to all that is left of it after a while."""
     child.terminate()
     deadline = time.monotonic() + GRACE
-    while time.monotonic() < deadline:
-        if child.answered(0.1) and not with_environment(TASK_MARK, mark):
-            return
-        time.sleep(0.05)
+    while time.monotonic() < deadline and with_environment(TASK_MARK, mark):
+        time.sleep(0.1)
     kill_all_with_environment(TASK_MARK, mark)
-    if not child.answered(1):
+    if not child.answered(0.5):  # not even started
         raise ComponentError("the run was terminated")
 
 

@@ -31,14 +31,15 @@ class ForkServerError(Exception):
 class Child:
     """One forked child, the leader of a session of its own, as the process sees it that asked for it."""
 
-    def __init__(self, server: subprocess.Popen[bytes], pipe: Connection) -> None:
+    def __init__(self, server: subprocess.Popen[bytes], pipe: Connection, work: Any) -> None:
         self._server = server
         self._pipe = pipe
+        self._work = work
         self._process: ProcessId | None = None
         self._answers: list[Any] = []
 
     def answered(self, seconds: float) -> bool:
-        """Whether it has answered, after at most this many seconds. Raises ForkServerError when it never will."""
+        """Whether it has answered, after about this many seconds. Raises ForkServerError when it never will."""
         if self._answers:
             return True
         try:
@@ -74,6 +75,7 @@ class Child:
     def _take(self, message: Any) -> None:
         if isinstance(message, ProcessId):
             self._process = message
+            self._pipe.send(self._work)  # not before: nothing may run that can't be ended
         else:
             self._answers.append(message)
 
@@ -101,13 +103,14 @@ class ForkServer:
         self._control: socket.socket | None = None
 
     def start(self, work: Any) -> Child:
-        """A child that does this (something that can be pickled). Raises ForkServerError."""
+        """A child that does this (something that can be pickled) once its answer is asked for.
+
+        Raises ForkServerError.
+        """
         ours, theirs = multiprocessing.Pipe()
         with theirs:
             server = self._hand_over(theirs)
-        with contextlib.suppress(OSError):  # when it has ended, asking for the answer tells how
-            ours.send(work)
-        return Child(server, ours)
+        return Child(server, ours, work)
 
     def close(self) -> None:
         """Ends the process, not its children; nothing is started any more."""

@@ -76,8 +76,8 @@ def test_each_component_has_a_warm_child_of_one_fork_server(sandbox: KFPSandbox)
     assert (imports("sandbox.kfp.engine"), [imports(each) for each in modules]) == (1, [0, 0, 0])
     children = []
     for _ in range(2):
-        _, _, child, *above = traced(sandbox)
-        assert above == [fork_server(sandbox).pid, sandbox.service.pid if sandbox.service else 0]
+        *_, child, above, server = traced(sandbox)
+        assert [above, server] == [fork_server(sandbox).pid, sandbox.service.pid if sandbox.service else 0]
         children.append(child)
     assert children[0] != children[1]
     assert [imports(each) for each in modules] == [1, 1, 1]

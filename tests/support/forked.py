@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -17,6 +18,9 @@ def work(given: Any) -> Any:
             time.sleep(given)
         case int():
             os.kill(os.getpid(), signal.SIGKILL)
+        case Path():
+            given.touch()
+            return given.exists()
         case dict():
             return given["missing"]
     return (os.getpid(), os.getsid(0), os.environ.get("MLFLEET_TEST_MARK"))

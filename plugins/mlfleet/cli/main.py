@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from mlfleet import __version__
+from mlfleet.cli import pipelines_group
 from mlfleet.cli.exits import CHANGES, FOUND_ERRORS, INTERRUPTED, MISSING, OK, USAGE
 from mlfleet.errors import MlfleetError
 
@@ -205,6 +206,19 @@ def dag(root: Path | None, project: str, output: str) -> int:
     return run(root, project, output)
 
 
+@mlfleet.command(epilog=EXIT_CODES)
+@click.option("--check", is_flag=True, help="Write nothing; say what is stale, and leave with 1 when something is.")
+@click.pass_obj
+def codeowners(root: Path | None, check: bool) -> int:
+    """Write .github/CODEOWNERS from the owners in the manifests.
+
+    Only the lines between mlfleet's markers are touched: a rule for each manifest and one for the folder of its code.
+    """
+    from mlfleet.cli.codeowners import run
+
+    return run(root, check)
+
+
 @mlfleet.command(epilog=f"{_PROJECT}\n\n{EXPLORE_CODES}")
 @click.argument("project", shell_complete=_complete_project)
 @click.option("--experiment", help="By its name (default: the first that is enabled).")
@@ -279,3 +293,6 @@ def completion(shell: str) -> int:
         raise click.UsageError(f"no completion for {shell}")
     click.echo(found(mlfleet, {}, "mlfleet", "_MLFLEET_COMPLETE").source())
     return OK
+
+
+mlfleet.add_command(pipelines_group.pipelines)

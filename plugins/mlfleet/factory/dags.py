@@ -14,14 +14,12 @@ from mlfleet.factory.delivery import deliver
 from mlfleet.factory.facts import (
     documentation_of,
     owner_links_of,
-    released_asset,
-    schedule_of,
-    start_of,
     tags_of,
 )
 from mlfleet.factory.form import form_of
 from mlfleet.factory.notifications import notifications_of
 from mlfleet.factory.plan import Plan
+from mlfleet.factory.schedules import released_asset, schedule_of, start_of
 from mlfleet.factory.steps import steps_at
 from mlfleet.factory.training import train
 from mlfleet.operators.base import REPOSITORY_ATTRIBUTE

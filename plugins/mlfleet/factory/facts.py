@@ -1,46 +1,14 @@
-"""What a DAG and its tasks are told of their project: schedule, documentation, what references stand for."""
+"""What a DAG is told of its project: tags, owners, documentation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pendulum
-from airflow.sdk import Asset, AssetAny, CronDataIntervalTimetable
-from pendulum.tz.timezone import Timezone
-
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Owner, Project
 from mlfleet.manifest.rendering import rendered
-
-
-def released_asset(project: str) -> Asset:
-    """The asset whose event says that a project has a new release; other projects can be scheduled by it.
-
-    Airflow looks for a normalizer of any scheme that does not begin with ``x-``, and for that imports the google
-    provider: seconds in every worker that builds a DAG (airflow/sdk/definitions/asset).
-    """
-    return Asset(f"x-mlfleet://{project}/released")
-
-
-def schedule_of(project: Project) -> CronDataIntervalTimetable | AssetAny | list[Asset] | None:
-    """The DAG's schedule: data intervals between cron ticks, other projects' releases, or only by hand."""
-    schedule = project.schedule
-    if schedule is None or schedule.paused:
-        return None
-    if schedule.cron:
-        return CronDataIntervalTimetable(schedule.cron, timezone=Timezone(schedule.timezone))
-    assets = [released_asset(name) for name in sorted(schedule.awaited)]
-    return AssetAny(*assets) if schedule.wait_for == "any" and len(assets) > 1 else assets or None
-
-
-def start_of(project: Project) -> pendulum.DateTime | None:
-    """Midnight of the first day, in the schedule's time zone, which so becomes the DAG's; None without a schedule."""
-    if project.schedule is None:
-        return None
-    day = project.schedule.start_date
-    return pendulum.datetime(day.year, day.month, day.day, tz=project.schedule.timezone)
 
 
 def tags_of(project: Project) -> list[str]:

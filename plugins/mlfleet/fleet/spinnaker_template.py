@@ -65,7 +65,7 @@ class SpinnakerTemplate:
         target = deploy.spinnaker
         found = [Resource(Kind.APPLICATION, target.application, references.resolve(self._application, lookup), origin)]
         for written in self._pipelines:
-            config = references.resolve_process(references.resolve(written, lookup))
+            config = references.resolve(written, lookup)
             config["application"] = target.application
             self._check(config, target.pipeline, str(values["image.repository"]))
             found.append(Resource(Kind.PIPELINE, f"{target.application}/{config['name']}", config, origin))

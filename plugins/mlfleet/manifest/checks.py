@@ -115,12 +115,15 @@ def _check_schedule(document: Document) -> None:
     schedule = at(document.data, "schedule")
     if not isinstance(schedule, dict):
         return
-    if schedule.get("cron") and schedule.get("asset"):
-        document.report("MF012", ("schedule", "asset"), "a schedule has either `cron` or `asset`", "remove one of them")
-    if schedule.get("catchup") is True and schedule.get("cron") and not schedule.get("start_date"):
+    kinds = [kind for kind in ("cron", "timetable", "asset") if schedule.get(kind)]
+    if len(kinds) > 1:
+        document.report("MF012", ("schedule", kinds[-1]), f"a schedule has either `{kinds[0]}` or `{kinds[-1]}`",
+                        "remove one of them")  # fmt: skip
+    timed = schedule.get("cron") or schedule.get("timetable")
+    if schedule.get("catchup") is True and timed and not schedule.get("start_date"):
         document.report("MF011", ("schedule", "start_date"), "`catchup: true` needs a `start_date`",
                         "say from which day on the runs are made up for", key=True)  # fmt: skip
-    if schedule.get("catchup") is True and not schedule.get("cron"):
+    if schedule.get("catchup") is True and not timed:
         document.report(
             "MF016", ("schedule", "catchup"), "`catchup` needs `cron`: no other run can be missed", key=True
         )

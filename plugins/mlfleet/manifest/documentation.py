@@ -89,9 +89,13 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     },
     "Schedule": {
         "cron": Words(
-            "Five fields: minute, hour, day of month, month, day of week; or a preset. A run's data is what came "
-            "between two of these times.",
-            ("0 3 * * *", "@daily"),
+            "Five fields: minute, hour, day of month, month, day of week; or a preset; or a list of these. A run's "
+            "data is what came between two of these times.",
+            ("0 3 * * *", "@daily", ["0 6 * * 1-5", "0 12 * * 6"]),
+        ),
+        "timetable": Words(
+            "A timetable for what crons cannot say.",
+            ({"class": "airflow.sdk.CronTriggerTimetable", "arguments": {"expression": "@daily", "timezone": "UTC"}},),
         ),
         "asset": Words(
             "Name of another project, or a list of several: their releases start a run of this one.",
@@ -99,11 +103,20 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         ),
         "wait_for": Words("Of several projects: a run after all have released again, or after any has.", ("any",)),
         "max_active_runs": Words("How many runs may go on at once; more than one only without `deploy`.", (1,)),
-        "paused": Words("Takes `cron` and `asset` away as long as it is true; runs by hand work.", (True,)),
+        "paused": Words(
+            "Takes `cron`, `timetable` and `asset` away as long as it is true; runs by hand work.", (True,)
+        ),
         "start_date": Words("The first day that the schedule counts from, at midnight in `timezone`.", ("2026-11-01",)),
         "timezone": Words("Name from the IANA time zone database, in which `cron` is read.", ("Asia/Tokyo", "UTC")),
         "catchup": Words("Whether runs since `start_date` that did not happen are made up for.", (False,)),
         "window": Words("How far back the data of a run by hand or by an asset reaches.", ("1d", "7d")),
+    },
+    "Timetable": {
+        "class": Words(
+            "The import path of a timetable, of Airflow's own or of one that an Airflow plugin registers.",
+            ("airflow.sdk.DeltaDataIntervalTimetable",),
+        ),
+        "arguments": Words("What it is made with, as YAML gives it.", ({"expression": "@daily", "timezone": "UTC"},)),
     },
     "Experiment": {
         "name": Words(

@@ -29,7 +29,7 @@ from mlfleet.manifest.names import (
 )
 from mlfleet.manifest.sections import Direction, Params, Section
 from mlfleet.manifest.training import Training, TrainingOverride, overridden
-from mlfleet.manifest.values import Cron, Day, Duration, ExperimentName, TagPattern, Text, TimeZone, slug_of
+from mlfleet.manifest.values import Crons, Day, Duration, ExperimentName, TagPattern, Text, TimeZone, slug_of
 
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
@@ -52,15 +52,25 @@ class Link(Section):
     url: Url
 
 
+class Timetable(Section):
+    """A timetable of Airflow's or of anybody's: a class by its import path, and what it is made with."""
+
+    class_: ImportPath = Field(alias="class")
+    arguments: Params = Field(default_factory=dict)
+
+
 class Schedule(Section):
-    """When a run starts; without ``cron`` and ``asset`` only by hand.
+    """When a run starts; without ``cron``, ``timetable`` and ``asset`` only by hand.
+
+    Of several crons, a run's data is what came between two ticks of any of them.
 
     ``asset`` names another project, or several: their releases start a run of this one.
-    ``paused`` takes cron and asset away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
+    ``paused`` takes all three away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
     ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
     """
 
-    cron: Cron | None = None
+    cron: Crons | None = None
+    timetable: Timetable | None = None
     asset: Assets | None = None
     wait_for: Literal["all", "any"] = "all"
     start_date: Day = DEFAULT_START
@@ -69,6 +79,11 @@ class Schedule(Section):
     max_active_runs: int = Field(default=1, ge=1, le=16)
     paused: bool = False
     window: Duration = datetime.timedelta(days=1)
+
+    @property
+    def crons(self) -> list[str]:
+        """The cron expressions, each once, in the order of the manifest."""
+        return list(dict.fromkeys([self.cron] if isinstance(self.cron, str) else self.cron or ()))
 
     @property
     def awaited(self) -> list[str]:
@@ -231,6 +246,11 @@ class Project(Section):
     def kfp_experiment(self, experiment: Experiment) -> str:
         """The name of the KFP experiment that holds an experiment's runs: at most 127 characters of ASCII."""
         return f"{self.name}.{experiment.slug}"
+
+    @property
+    def runs_foreign_code(self) -> bool:
+        """Whether building its DAG runs code that is neither mlfleet's nor Airflow's."""
+        return bool(self.steps or (self.schedule and self.schedule.timetable))
 
     @property
     def window(self) -> datetime.timedelta:

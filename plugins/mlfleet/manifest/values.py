@@ -10,7 +10,16 @@ import zoneinfo
 from typing import Annotated, Any
 
 from croniter import CroniterError, croniter
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from mlfleet.manifest.diagnostics import nearest
@@ -190,6 +199,10 @@ Day = Annotated[
     datetime.date, BeforeValidator(parse_date), PlainSerializer(lambda day: day.isoformat(), return_type=str)
 ]
 Cron = Annotated[str, AfterValidator(check_cron)]
+Crons = Annotated[
+    Annotated[Cron, Tag("one")] | Annotated[list[Cron], Field(min_length=1, max_length=20), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
 TagPattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_tag_pattern)]
 TimeZone = Annotated[str, AfterValidator(check_time_zone)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]

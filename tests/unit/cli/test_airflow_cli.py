@@ -43,6 +43,8 @@ def test_it_has_every_command_but_those_of_its_own_and_those_whose_exit_codes_it
         (("render", "--root", str(ROOT), "flight-delay"), 0, "# include/projects/flight-delay.yaml:"),
         (("explain", "schedule.cron"), 0, "Five fields"),
         (("explain",), 0, "* required"),
+        (("codeowners", "--root", str(ROOT), "--check"), 0, "up to date"),
+        (("pipelines", "changed", "--root", str(ROOT), "--base", "HEAD", "-o", "json"), 0, '"total": 2'),
         (("list", "--root", str(ROOT)), 0, "price-suggestion"),
         (("render", "--root", str(ROOT), "nobody"), 64, ""),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,7 @@ def test_a_child_that_dies_is_told_and_the_next_one_comes_from_the_same_server(s
 
 def test_a_server_that_dies_takes_its_children_with_it_and_is_started_again(server: ForkServer) -> None:
     child = server.start(60.0)
+    assert not child.answered(1)
     family = wait_for(lambda: found if len(found := _servers()) == 2 else None, "the server and its child")
     (process,) = [each for each in family if len(descendants(each.pid)) == 2]
     os.kill(process.pid, signal.SIGKILL)
@@ -64,6 +66,14 @@ def test_a_server_that_dies_takes_its_children_with_it_and_is_started_again(serv
     child.end()
     assert not any(alive(each) for each in family)
     assert answer(server.start("next")) == 4
+
+
+def test_what_is_ended_before_it_was_asked_for_never_runs(server: ForkServer, tmp_path: Path) -> None:
+    children = [server.start(tmp_path / str(number)) for number in range(2)]
+    children[0].end()
+    assert answer(children[1]) is True
+    assert [each.name for each in tmp_path.iterdir()] == ["1"]
+    wait_for(lambda: len(_servers()) == 1, "no child to be left")
 
 
 def test_a_module_that_cannot_be_imported_is_told(capfd: pytest.CaptureFixture[str]) -> None:

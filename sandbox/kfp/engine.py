@@ -12,6 +12,7 @@ from sandbox.kfp.cache import fingerprint
 from sandbox.kfp.clock import now
 from sandbox.kfp.component import STATE_MARK, TASK_MARK, ComponentError, Job, UnsupportedError, Values, execute
 from sandbox.kfp.records import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, TERMINAL, RunRecord, log_file
+from sandbox.kfp.secrets import SECRETS, with_secrets
 from sandbox.kfp.sources import RUN_ID, run_facts, with_defaults
 from sandbox.kfp.store import Store
 from sandbox.kfp.walk import Walk
@@ -87,6 +88,7 @@ class Execution(threading.Thread):
         run = record.read()
         self._spec: dict[str, Any] = run["sandbox"]["spec"]
         self._pipeline: str = self._spec["pipelineInfo"]["name"]
+        self._platform: dict[str, Any] = run["sandbox"].get("platform", {})
         self._runtime: dict[str, Any] = run["runtime_config"]
         self.facts: Mapping[str, str] = run_facts(run)
         self._earlier = {task["path"]: task for task in run["sandbox"]["tasks"] if task["state"] == SUCCEEDED}
@@ -146,7 +148,8 @@ class Execution(threading.Thread):
         self._take_slot()
         try:
             self.report(path, name, "component", RUNNING)
-            outputs = execute(self._job(path, spec, executor, inputs), self.stopped)
+            given = with_secrets(executor, self._platform, spec["executorLabel"], self._state / SECRETS)
+            outputs = execute(self._job(path, spec, given, inputs), self.stopped)
         finally:
             self._slots.release()
         if key:

@@ -2,6 +2,8 @@
 
 from kfp import dsl
 
+from include.components.build_image import build_image
+from include.components.evaluate import evaluate
 from include.components.polyaxon_job import Secret, polyaxon_job
 
 GIT_SECRET, POLYAXON_SECRET = Secret("git-reader", "password"), Secret("polyaxon")
@@ -44,3 +46,31 @@ def job_per_segment(repository: str):
             environment="prod", repository=repository, polyaxonfile="job.yaml", project="lab",
             polyaxon="http://polyaxon.test", name=segment, git_secret=None, polyaxon_secret=POLYAXON_SECRET,
         )  # fmt: skip
+
+
+@dsl.component(base_image="python:3.12", packages_to_install=[], install_kfp_package=False)
+def measure(mae: float, metrics: dsl.Output[dsl.Metrics], mlfleet_outputs: dsl.Output[dsl.Artifact]):
+    """Numbers in metadata, and in a file."""
+    metrics.log_metric("mae", mae)
+    with open(mlfleet_outputs.path, "w") as file:
+        file.write('{"rows_test": 100}')
+
+
+@dsl.pipeline(name="judged")
+def judged(mae: float, bounds: dict, fail: bool = False):
+    """Three ways to give numbers, and a step that runs only after a pass."""
+    made = measure(mae=mae)
+    verdict = evaluate(bounds=bounds, metrics={"rmse": 2.0}, measured=made.outputs["metrics"], fail=fail)
+    evaluate(bounds={"rows_test": {"min": 100}}, measured=made.outputs["mlfleet_outputs"])
+    with dsl.If(verdict.outputs["passed"] == True):  # noqa: E712 - the compiler reads it
+        tell(project="", user="", job_id="", status="released", outputs=verdict.outputs["results"])
+
+
+@dsl.pipeline(name="image")
+def image(uri: str, tag: str):
+    """A build from code that lies somewhere."""
+    source = dsl.importer(artifact_uri=uri, artifact_class=dsl.Artifact)
+    build_image(
+        source=source.output, repository="registry.example.com/shop/churn", tag=tag, registry_secret="registry-writer",
+        context="serving", build_args={"PYTHON": "3.12", "NAME": "a b"}, labels={"team": "ml"},
+    )  # fmt: skip

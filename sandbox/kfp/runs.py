@@ -40,7 +40,7 @@ class Runs:
         body["runtime_config"] = parsed(body.get("runtime_config", {}), RUNTIME_CONFIG, "RuntimeConfig")
         experiment = body.get("experiment_id") or self._catalog.default_experiment()
         self._catalog.find("experiments", experiment, "Failed to create a new run")
-        given_spec = self._source(body)
+        given_spec = self.source(body)
         spec, platform = pipeline_of(given_spec), platform_of(given_spec)
         check_parameters(spec, body["runtime_config"].get("parameters", {}))
         run = new_run(body, self._run_id(body), experiment, spec, platform)
@@ -82,9 +82,9 @@ class Runs:
             self.store.put("orphans", key, run)
         self._engine.start(key, "orphans")
 
-    def _source(self, body: Message) -> dict[str, Any]:
+    def source(self, body: Message, creating: str = _CREATING) -> dict[str, Any]:
         """The pipeline as it came, from the body or from a version; then ``body`` refers to that very version."""
-        doing = f"{_CREATING} due to error fetching manifest"
+        doing = f"{creating} due to error fetching manifest"
         reference = parsed(body.get("pipeline_version_reference", {}), REFERENCE, "PipelineVersionReference")
         if "pipeline_spec" in body and reference:
             raise APIError(400, 'proto: (line 1:2): oneof "pipeline_source" is already set')

@@ -11,10 +11,11 @@ from pathlib import Path
 from mlfleet.bundles.definition import Definition, code_digest, fingerprint
 from mlfleet.bundles.trial import problem_of
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.facts import UNKNOWN_COMMIT
+from mlfleet.factory.schedules import TIMETABLE
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.document import Document, parse
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
+from mlfleet.manifest.known import UNKNOWN_COMMIT
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
 from mlfleet.manifest.step_checks import steps_of
 
@@ -116,9 +117,9 @@ def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> E
     code = code_digest(repository.folder_of(loaded.project.name)) if with_code else ""
     definition = Definition.of(loaded.project, surroundings.environment, entry.manifest, code)
     if with_code:
-        problem, step = problem_of(definition.plan(repository.root, UNKNOWN_COMMIT))
+        problem, place = problem_of(definition.plan(repository.root, UNKNOWN_COMMIT))
         if problem:
-            _report(loaded.document, problem, step)
+            _report(loaded.document, problem, place)
             return replace(entry, problem=_told(loaded))
     return replace(entry, definition=definition)
 
@@ -137,10 +138,13 @@ def _told(loaded: Loaded) -> str:
     return "\n".join(str(found) for found in errors(loaded.diagnostics))
 
 
-def _report(document: Document, problem: str, step: str) -> None:
-    place = next((path for path, found in steps_of(document.data) if found.get("name") == step), None)
-    if place is not None:
-        document.report("MF025", (*place, "name"), problem, "see what `mlfleet dag` says")
+def _report(document: Document, problem: str, place: str) -> None:
+    hint = "see what `mlfleet dag` says"
+    step = next((path for path, found in steps_of(document.data) if found.get("name") == place), None)
+    if place == TIMETABLE:
+        document.report("MF025", ("schedule", "timetable", "class"), problem, hint)
+    elif step is not None:
+        document.report("MF025", (*step, "name"), problem, hint)
     else:
         document.report("MF020", (), f"no DAG could be built from this manifest: {problem}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -18,11 +18,12 @@ from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.base import MlfleetOperator
 from mlfleet.operators.records import TaskStateRecords, teller
-from mlfleet.operators.release_policy import AUTO, Facts, Verdict, decide
+from mlfleet.operators.release_policy import AUTO, Facts, Verdict, decide, decide_on_improvement
 from mlfleet.operators.run_values import task_identity
 from mlfleet.remote import ordinal
 from mlfleet.remote.job import JobKey, digest
 from mlfleet.remote.record import Record
+from mlfleet.systems.live_image import LiveImage, live_image
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ReleaseOperator(MlfleetOperator):
     The DAG's param ``release``, where there is one, is a guard too: ``never`` skips, ``auto`` leaves it to the others.
 
     ``evaluate_task_id``  None for a project without an evaluation
+    ``min_improvement``   the share by which every metric must be better than that of the live model; None: not asked
     ``repository``        overrides the one of the build
 
     Returns ``{"released", "tag", "digest", "repository", "registry", "n", "reason", "released_at_ms"}``; the last is an
@@ -60,6 +62,7 @@ class ReleaseOperator(MlfleetOperator):
         *,
         build_task_id: str,
         evaluate_task_id: str | None = None,
+        min_improvement: float | None = None,
         repository: str | None = None,
         application: str | None = None,
         pipeline: str | None = None,
@@ -70,7 +73,10 @@ class ReleaseOperator(MlfleetOperator):
         super().__init__(**kwargs)
         if spinnaker_conn_id and not (application and pipeline):
             raise ConfigError("a release to Spinnaker needs application and pipeline", f"task {self.task_id}")
+        if min_improvement is not None and not (evaluate_task_id and spinnaker_conn_id):
+            raise ConfigError("min_improvement needs an evaluation and Spinnaker", f"task {self.task_id}")
         self.build_task_id, self.evaluate_task_id = build_task_id, evaluate_task_id
+        self.min_improvement = min_improvement
         self.repository, self.application, self.pipeline = repository, application, pipeline
         self.spinnaker_conn_id, self.container_registry_conn_id = spinnaker_conn_id, container_registry_conn_id
 
@@ -78,7 +84,7 @@ class ReleaseOperator(MlfleetOperator):
         """Decide, look at the pipeline, tag. Raises AirflowSkipException for a no."""
         with failing_fast():
             values = self.values(context)
-            verdict = decide(self._facts(values, context))
+            verdict = self._verdict(values, context)
             context["ti"].xcom_push(key=DECISION, value=verdict.as_json())
             if not verdict.release:
                 raise AirflowSkipException(f"not released: {verdict.reason}")
@@ -88,6 +94,30 @@ class ReleaseOperator(MlfleetOperator):
             registry = self._put(image, tag, context)
         self.log.info("Released %s:%s (%s): %s", image["repository"], tag, image["digest"], verdict.reason)
         return _released({**image, "registry": registry}, tag, record, verdict)
+
+    def _verdict(self, values: RunValues, context: Context) -> Verdict:
+        """The guards that cost nothing first; what is live is only asked when they all say yes."""
+        facts = self._facts(values, context)
+        verdict = decide(facts)
+        if not verdict.release or self.min_improvement is None or facts.evaluation is None:
+            return verdict
+        live = asyncio.run(self._live(values))
+        if live is None:
+            return Verdict(True, f"{verdict.reason}, and nothing is live yet")
+        return decide_on_improvement(facts.evaluation.get("results") or (), live.metrics, live.name,
+                                     self.min_improvement)  # fmt: skip
+
+    def _live(self, values: RunValues) -> Coroutine[Any, Any, LiveImage | None]:
+        application, pipeline = str(values.resolve(self.application)), str(values.resolve(self.pipeline))
+        repository = self._image(values)["repository"]
+        to_gate = SpinnakerHook(self.spinnaker_conn_id).client_factory()
+        _, to_registry = registry_of(ContainerRegistryHook(self.container_registry_conn_id))
+
+        async def ask() -> LiveImage | None:
+            async with to_gate() as gate, to_registry() as registry:
+                return await live_image(gate, registry, application, pipeline, repository)
+
+        return ask()
 
     def _facts(self, values: RunValues, context: Context) -> Facts:
         evaluation = None

@@ -26,6 +26,7 @@ KEY = "mlfleet_key"
 TASK = "mlfleet_task"
 ORDINAL = "mlfleet_n"
 SPEC = "mlfleet_spec"
+COMMIT = "mlfleet_commit"
 APPROVAL = "approval"
 
 _STATES = {
@@ -99,7 +100,8 @@ class PolyaxonSystem:
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
         """Create the run, pending.
 
-        ``spec`` is ``{"content": operation as JSON or YAML text, "name": str, "tags": [str]}``.
+        ``spec`` is ``{"content": operation as JSON or YAML text, "name": str, "tags": [str], "commit": str}``, all but
+        the content optional; runs of a commit are found by ``meta_info.mlfleet_commit``.
         """
         await self._client.ensure_project(self._project)
         try:
@@ -108,7 +110,7 @@ class PolyaxonSystem:
                 content=spec["content"],
                 name=slug(spec.get("name") or key.name),
                 tags=spec.get("tags") or (),
-                meta_info={KEY: key.value, TASK: key.task.hash, ORDINAL: key.n, SPEC: digest(spec)},
+                meta_info={KEY: key.value, TASK: key.task.hash, ORDINAL: key.n, SPEC: digest(spec), **_commit(spec)},
                 pending=APPROVAL,
             )
         except (AuthError, NotFound, Conflict):
@@ -252,6 +254,10 @@ def best_child(children: Iterable[PolyaxonRun], metric: str, direction: str) -> 
         return None
     pick = max if direction == "max" else min
     return pick(scored, key=lambda pair: pair[0])[1]
+
+
+def _commit(spec: Mapping[str, Any]) -> dict[str, str]:
+    return {COMMIT: spec["commit"]} if spec.get("commit") else {}
 
 
 def slug(name: str) -> str:

@@ -37,9 +37,9 @@ def test_validate_says_everything_and_counts(repository: Repository, capsys: pyt
 
 
 def test_validate_without_anything_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--root", str(tmp_path), "validate"]) == 2
-    assert main(["--root", str(tmp_path), "validate", str(tmp_path / "gone.yaml")]) == 2
-    assert main(["--root", str(tmp_path / "gone"), "validate"]) == 2
+    assert main(["--root", str(tmp_path), "validate"]) == 64
+    assert main(["--root", str(tmp_path), "validate", str(tmp_path / "gone.yaml")]) == 64
+    assert main(["--root", str(tmp_path / "gone"), "validate"]) == 64
     assert "there is no" in capsys.readouterr().err
 
 
@@ -54,7 +54,7 @@ def test_render_gives_a_manifest_of_the_same_project(
     assert again.training is not None
     assert again.image is not None
     assert again.image.dockerfile == "Dockerfile"
-    assert main(["--root", str(repository.root), "render", "price"]) == 2
+    assert main(["--root", str(repository.root), "render", "price"]) == 64
     assert "did you mean prices?" in capsys.readouterr().err
 
 

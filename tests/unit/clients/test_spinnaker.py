@@ -45,6 +45,7 @@ CALLS = {
     "pipeline_configs": (True, lambda c: c.pipeline_configs("churn")),
     "search": (True, search),
     "executions": (True, lambda c: c.executions([E])),
+    "recent_executions": (True, lambda c: c.recent_executions("c1", 5)),
     "get_execution": (True, lambda c: c.get_execution(E)),
     "failed_stages": (True, lambda c: c.failed_stages(E)),
     "judge": (False, lambda c: c.judge(E, "s", "continue")),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import shutil
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 
 from mlfleet.cli import main
 from mlfleet.fleet.apply import Applied, Outcome, apply_steps, steps_of
@@ -18,6 +22,7 @@ from tests.support import kfp_pipelines as pipelines
 from tests.support.fleet import Between, Crash, FleetRepository, connections, wire_to
 from tests.support.kfp import CLIENT_WARNING, KFPSandbox
 from tests.support.polyaxon import PolyaxonSandbox
+from tests.support.processes import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_WARNING)
 Send = Callable[[], Awaitable[httpx.Response]]
@@ -323,3 +328,28 @@ def test_a_namespace_without_permission(fleet: FleetRepository, urls: dict[str, 
     assert "not authorized" in failed.why
     assert {step.why for step in applied.of(Outcome.NOT_TRIED)} == {"kfp refused the credentials before"}
     assert sum("/experiments" in call for call in between.writes) == 1
+
+
+def test_the_drift_dag(
+    fleet: FleetRepository, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    for name, value in connections(**urls).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLEET_ENV", "dev")
+    (fleet.root / "dags").mkdir()
+    file = shutil.copy(REPOSITORY / "dags" / "fleet_drift.py", fleet.root / "dags")
+    spec = importlib.util.spec_from_file_location(f"fleet_drift_{uuid.uuid4().hex}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (dag,) = [value for value in vars(module).values() if isinstance(value, DAG)] or [module.fleet_drift()]
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {"compare": {"in_step"}, "in_step": set()}
+    compare, in_step = module.compare.function, module.in_step.function
+    with pytest.raises(AirflowFailException, match=f"create Polyaxon project {mark}-a, .*mlfleet plan --env dev"):
+        in_step(compare())
+    apply(fleet, urls)
+    in_step(compare())
+    monkeypatch.setenv("AIRFLOW_CONN_KFP_DEFAULT", connections(kfp="http://127.0.0.1:1")["AIRFLOW_CONN_KFP_DEFAULT"])
+    with pytest.raises(RuntimeError, match="kfp could not be read"):
+        compare()

@@ -279,6 +279,25 @@ def test_there_are_no_requests_beyond_those_that_were_killed(fleet: FleetReposit
     assert len(between.requests) == 9
 
 
+def test_two_who_apply_at_once_make_each_thing_once(
+    fleet: FleetRepository, urls: dict[str, str], kfp_sandbox: KFPSandbox, mark: str
+) -> None:
+    """Both have planned before either has done anything: the second finds that each name is taken."""
+    prepared = [fleet.prepared(wire_to(urls)) for _ in range(2)]
+    both = [steps_of(each.plan(), prune=False) for each in prepared]
+
+    async def at_once() -> None:
+        await asyncio.gather(
+            *(apply_steps(applied, each.systems) for applied, each in zip(both, prepared, strict=True))
+        )
+
+    asyncio.run(at_once())
+    for applied in both:
+        assert {step.outcome for step in applied.steps} == {Outcome.DONE}, applied.steps
+    assert changes(plan(fleet, urls)) == {}
+    assert experiments(kfp_sandbox, mark) == [f"{mark}-a.default", f"{mark}-a.other", f"{mark}-b.default"]
+
+
 def test_a_half_working_server(
     command: Callable[..., tuple[int, str]], fleet: FleetRepository, urls: dict[str, str], mark: str
 ) -> None:

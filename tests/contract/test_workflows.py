@@ -16,7 +16,9 @@ import yaml
 
 from tests.support.kfp import KFPSandbox
 from tests.support.polyaxon import PolyaxonSandbox
+from tests.support.pools import airflow_with_pools
 from tests.support.processes import REPOSITORY
+from tests.support.spinnaker import Spinnaker, start_registry
 from tests.unit.fleet.conftest import SETTINGS
 
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
@@ -147,8 +149,22 @@ class Runner:
         return said
 
 
-def test_every_step_runs(tmp_path: Path, kfp: dict[str, KFPSandbox], polyaxon_sandbox: PolyaxonSandbox) -> None:
-    prod = {"polyaxon": polyaxon_sandbox.url, "kfp": kfp["prod"].url, "spinnaker": "http://127.0.0.1:9"}
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Production's Gate and Airflow."""
+    folder, pools = tmp_path_factory.mktemp("spinnaker"), dict[str, dict[str, Any]]()
+    with start_registry(folder) as registry, airflow_with_pools(pools) as airflow:
+        spinnaker = Spinnaker(folder, registry)
+        spinnaker.start()
+        yield {"spinnaker": str(spinnaker.http.base_url), "airflow": airflow}
+        spinnaker.close()
+    assert list(pools) == ["training"]
+
+
+def test_every_step_runs(
+    tmp_path: Path, kfp: dict[str, KFPSandbox], polyaxon_sandbox: PolyaxonSandbox, others: dict[str, str]
+) -> None:
+    prod = {"polyaxon": polyaxon_sandbox.url, "kfp": kfp["prod"].url, **others}
     secrets = {
         f"AIRFLOW_CONN_{system.upper()}_PROD": json.dumps({"conn_type": system, "host": url})
         for system, url in prod.items()

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else OK
 
 
-def _complete_project(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_project(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of manifest files: completion must answer at once, so nothing is parsed."""
     from mlfleet.cli.places import repository_of
 
@@ -80,7 +80,8 @@ def _complete_project(context: click.Context, parameter: click.Parameter, incomp
     return [name for name in names if name.startswith(incomplete)]
 
 
-def _complete_environment(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_environment(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of environment files."""
     from mlfleet.cli.places import repository_of
     from mlfleet.manifest.environments import environment_names
 
@@ -150,10 +151,10 @@ def validate(root: Path | None, paths: tuple[Path, ...], output: str, strict: bo
 
 
 @mlfleet.command(epilog=EXIT_CODES)
-@click.argument("project", shell_complete=_complete_project)
+@click.argument("project", shell_complete=complete_project)
 @_output("yaml", "json")
 @click.option("--origins/--no-origins", default=True, show_default=True, help="Say where each value comes from.")
-@click.option("--env", "--environment", "-e", "environment", shell_complete=_complete_environment,
+@click.option("--env", "--environment", "-e", "environment", shell_complete=complete_environment,
               help="Whose targets are merged in (default: MLFLEET_ENV, else dev).")  # fmt: skip
 @click.pass_obj
 def render(root: Path | None, project: str, output: str, origins: bool, environment: str | None) -> int:
@@ -196,7 +197,7 @@ def list_projects(root: Path | None, output: str) -> int:
 
 
 @mlfleet.command(epilog=f"{_PROJECT}\n\n{EXIT_CODES}")
-@click.argument("project", shell_complete=_complete_project)
+@click.argument("project", shell_complete=complete_project)
 @_output("graph", "json")
 @click.pass_obj
 def dag(root: Path | None, project: str, output: str) -> int:
@@ -220,7 +221,7 @@ def codeowners(root: Path | None, check: bool) -> int:
 
 
 @mlfleet.command(epilog=f"{_PROJECT}\n\n{EXPLORE_CODES}")
-@click.argument("project", shell_complete=_complete_project)
+@click.argument("project", shell_complete=complete_project)
 @click.option("--experiment", help="By its name (default: the first that is enabled).")
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE",
               help="In place of the manifest's or the search's, read as YAML; may be repeated.")  # fmt: skip
@@ -228,7 +229,7 @@ def codeowners(root: Path | None, check: bool) -> int:
 @click.option("--end", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
               help="End of the data, UTC (default: today); the manifest's window before it is its begin.")  # fmt: skip
 @click.option("--env", "--environment", "-e", "environment", default="dev", show_default=True,
-              shell_complete=_complete_environment,
+              shell_complete=complete_environment,
               help="Whose Polyaxon: its connection is read from AIRFLOW_CONN_<ID>.")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Submit, and do not wait.")
 @click.option("--dry-run", is_flag=True, help="Print the operation that would be sent.")
@@ -244,7 +245,7 @@ def explore(root: Path | None, /, project: str, **flags: Any) -> int:
     return run(root, project, Flags(**flags))
 
 
-_environment = click.option("--env", "--environment", "-e", "environment", shell_complete=_complete_environment,
+_environment = click.option("--env", "--environment", "-e", "environment", shell_complete=complete_environment,
                             help="Which environment (default: MLFLEET_ENV, else dev).")  # fmt: skip
 
 

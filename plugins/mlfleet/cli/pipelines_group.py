@@ -21,6 +21,18 @@ Exit codes:
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
+def _complete_project(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from mlfleet.cli.main import complete_project
+
+    return complete_project(context, parameter, incomplete)
+
+
+def _complete_environment(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from mlfleet.cli.main import complete_environment
+
+    return complete_environment(context, parameter, incomplete)
+
+
 @click.group(epilog=EXIT_CODES)
 def pipelines() -> None:
     """Compile and upload the KFP pipelines of the repository: those that changed, once."""
@@ -61,7 +73,7 @@ def changed(root: Path | None, base: str, output: str) -> int:
 
 
 @pipelines.command("compile", epilog=EXIT_CODES)
-@click.argument("projects", nargs=-1, metavar="[PROJECT]...")
+@click.argument("projects", nargs=-1, metavar="[PROJECT]...", shell_complete=_complete_project)
 @click.option("--out", type=_FOLDER, help="Write PROJECT.yaml into this folder.")
 @_compiling
 @click.pass_obj
@@ -73,8 +85,14 @@ def compile_(root: Path | None, /, projects: tuple[str, ...], out: Path | None, 
 
 
 @pipelines.command(epilog=EXIT_CODES)
-@click.argument("projects", nargs=-1, metavar="[PROJECT]...")
-@click.option("--env", "-e", "environment", help="Refuse to go anywhere else than to this environment.")
+@click.argument("projects", nargs=-1, metavar="[PROJECT]...", shell_complete=_complete_project)
+@click.option(
+    "--env",
+    "-e",
+    "environment",
+    shell_complete=_complete_environment,
+    help="Refuse to go anywhere else than to this environment.",
+)
 @click.option("--branch", help="The git branch (default: the one that is checked out).")
 @click.option("--dry-run", is_flag=True, help="Compile, say what would be uploaded where, and ask no server.")
 @click.option("--output", "-o", type=click.Choice(("terminal", "json")), default="terminal", show_default=True,
@@ -97,7 +115,7 @@ def upload(
 
 
 @pipelines.command(epilog=EXIT_CODES)
-@click.option("--env", "-e", "environment", required=True, help="Whose versions.")
+@click.option("--env", "-e", "environment", required=True, shell_complete=_complete_environment, help="Whose versions.")
 @click.option("--days", type=click.FloatRange(min=0), default=30, show_default=True, help="Younger versions stay.")
 @click.option("--keep", type=click.IntRange(min=0), default=3, show_default=True,
               help="So many of the newest versions of a branch stay, however old.")  # fmt: skip

@@ -116,13 +116,16 @@ def test_an_environment_that_does_not_exist(
     assert "there is no environment 'pord'" in capsys.readouterr().err
 
 
-def test_the_pre_commit_hook_calls_a_command() -> None:
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    program, command = hook["entry"].split()
-    assert (program, command in mlfleet.commands) == ("mlfleet", True)
-    for name in ("projects/a.yaml", "pipelines/a/train.py", "environments/dev.yaml"):
-        assert re.search(hook["files"], f"include/{name}")
-    assert not re.search(hook["files"], "README.md")
+def test_the_pre_commit_hooks_call_commands() -> None:
+    validate, owners = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    for hook in (validate, owners):
+        program, command = hook["entry"].split()
+        assert (program, command in mlfleet.commands) == ("mlfleet", True)
+        for name in ("projects/a.yaml", "environments/dev.yaml", "defaults.yaml"):
+            assert re.search(hook["files"], f"include/{name}")
+        assert not re.search(hook["files"], "README.md")
+    assert re.search(validate["files"], "include/pipelines/a/train.py")
+    assert re.search(owners["files"], ".github/CODEOWNERS")
 
 
 def test_json_has_every_field_of_a_diagnostic(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:

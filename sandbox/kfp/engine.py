@@ -13,6 +13,7 @@ from sandbox.kfp.clock import now
 from sandbox.kfp.component import STATE_MARK, TASK_MARK, ComponentError, Job, UnsupportedError, Values, execute
 from sandbox.kfp.forkserver import ForkServer
 from sandbox.kfp.records import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, TERMINAL, RunRecord, log_file
+from sandbox.kfp.secrets import SECRETS, with_secrets
 from sandbox.kfp.sources import RUN_ID, run_facts, with_defaults
 from sandbox.kfp.store import Store
 from sandbox.kfp.walk import Walk
@@ -94,6 +95,7 @@ class Execution(threading.Thread):
         run = record.read()
         self._spec: dict[str, Any] = run["sandbox"]["spec"]
         self._pipeline: str = self._spec["pipelineInfo"]["name"]
+        self._platform: dict[str, Any] = run["sandbox"].get("platform", {})
         self._runtime: dict[str, Any] = run["runtime_config"]
         self.facts: Mapping[str, str] = run_facts(run)
         self._earlier = {task["path"]: task for task in run["sandbox"]["tasks"] if task["state"] == SUCCEEDED}
@@ -153,7 +155,8 @@ class Execution(threading.Thread):
         self._take_slot()
         try:
             self.report(path, name, "component", RUNNING)
-            outputs = execute(self._job(path, spec, executor, inputs), self._forkserver, self.stopped)
+            given = with_secrets(executor, self._platform, spec["executorLabel"], self._state / SECRETS)
+            outputs = execute(self._job(path, spec, given, inputs), self._forkserver, self.stopped)
         finally:
             self._slots.release()
         if key:

@@ -15,7 +15,7 @@ from sandbox.kfp.clock import now
 from sandbox.kfp.errors import APIError, internal, invalid, not_found
 from sandbox.kfp.messages import CRON, PERIODIC, RECURRING, RUNTIME_CONFIG, TRIGGER, Message, parsed
 from sandbox.kfp.runs import Runs
-from sandbox.kfp.specs import check_parameters
+from sandbox.kfp.specs import check_parameters, pipeline_of
 from sandbox.kfp.store import Document, Store
 
 _CREATING = "Failed to create a recurring run"
@@ -40,7 +40,7 @@ class RecurringRuns:
         body["runtime_config"] = parsed(body.get("runtime_config", {}), RUNTIME_CONFIG, "RuntimeConfig")
         experiment = body.get("experiment_id") or self._catalog.default_experiment()
         self._catalog.find("experiments", experiment, _CREATING)
-        spec = self._runs.source(body, _CREATING)
+        spec = pipeline_of(self._runs.source(body, _CREATING))
         check_parameters(spec, body["runtime_config"].get("parameters", {}))
         made: Message = {name: body[name] for name in ("display_name", "description", "runtime_config", "no_catchup",
                 "pipeline_spec", "pipeline_version_reference", "service_account") if name in body}  # fmt: skip

@@ -150,6 +150,12 @@ class PolyaxonClient(SystemClient):
         """``{"key", "version", "dist", "mode"}`` of the server."""
         return (await self.http.request("GET", "/api/v1/installation")).object()
 
+    async def user(self) -> str:
+        """Whose token it is; the owner on CE, which has no users and takes any token. Raises AuthError."""
+        if (await self.installation()).get("dist") == "ce":
+            return self.owner
+        return (await self.http.request("GET", "/api/v1/users")).text("username")
+
     async def ensure_project(self, project: str) -> None:
         """Create ``project`` unless it exists."""
         try:

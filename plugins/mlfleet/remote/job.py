@@ -144,3 +144,8 @@ def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """Of what is submitted, without its labels: two specs that differ in nothing else make one job."""
+    return digest({name: part for name, part in spec.items() if name != LABELS})

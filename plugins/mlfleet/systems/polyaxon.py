@@ -16,13 +16,16 @@ from typing import Any
 
 from mlfleet.clients.polyaxon import Condition, PolyaxonClient, PolyaxonRun
 from mlfleet.errors import AuthError, Conflict, NotFound, RequestRefused, SpecError
-from mlfleet.remote.job import LABELS, JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.job import LABELS, JobKey, JobState, JobStatus, TaskIdentity, spec_digest
 from mlfleet.remote.logs import shorten
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
+from mlfleet.remote.recovery import Trace
 from mlfleet.systems.infrastructure import is_infrastructure
 
 KEY = "mlfleet_key"
 TASK = "mlfleet_task"
+ORDINAL = "mlfleet_n"
+SPEC = "mlfleet_spec"
 COMMIT = "mlfleet_commit"
 APPROVAL = "approval"
 
@@ -86,6 +89,15 @@ class PolyaxonSystem:
             return []
         return [self._status(run) for run in runs if not run.is_final]
 
+    async def trace(self, task: TaskIdentity) -> Trace | None:
+        """The highest number among the runs of ``task``, finished ones too."""
+        try:
+            runs = await self._client.find_by_meta(self._project, TASK, [task.hash])
+        except NotFound:
+            return None
+        traces = [Trace(n, str(run.meta_info.get(SPEC) or "")) for run in runs for n in _ordinal(run)]
+        return max(traces, key=lambda trace: trace.n, default=None)
+
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
         """Create the run, pending.
 
@@ -94,6 +106,7 @@ class PolyaxonSystem:
         """
         commit = (spec.get(LABELS) or {}).get("commit")
         labels, tags = ({COMMIT: commit}, [f"commit-{commit[:12]}"]) if commit else ({}, [])
+        marks = {KEY: key.value, TASK: key.task.hash, ORDINAL: key.n, SPEC: spec_digest(spec)}
         await self._client.ensure_project(self._project)
         try:
             run = await self._client.create_run(
@@ -101,7 +114,7 @@ class PolyaxonSystem:
                 content=spec["content"],
                 name=slug(spec.get("name") or key.name),
                 tags=[*(spec.get("tags") or ()), *tags],
-                meta_info={KEY: key.value, TASK: key.task.hash, "mlfleet_n": key.n, **labels},
+                meta_info={**marks, **labels},
                 pending=APPROVAL,
             )
         except (AuthError, NotFound, Conflict):
@@ -256,6 +269,12 @@ def best_child(children: Iterable[PolyaxonRun], metric: str, direction: str) -> 
 def slug(name: str) -> str:
     """A name that the server takes: letters, digits, ``_`` and ``-``, at most 128 of them."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:128]
+
+
+def _ordinal(run: PolyaxonRun) -> list[int]:
+    """The run's number, as far as its meta information has one that we wrote."""
+    number = run.meta_info.get(ORDINAL)
+    return [number] if isinstance(number, int) and not isinstance(number, bool) else []
 
 
 def _pairs(child: PolyaxonRun) -> str:

@@ -325,9 +325,9 @@ def test_the_newest_version_of_a_branch_runs_as_somebody(
             with pytest.raises(SpecError, match=f"no version of branch dev; it has {names[2]}, {names[1]}"):
                 await find_version(client, pipeline, {"branch": "dev"})
             package = package_of(found[0], enable_caching=False)
-            wanted = {"pipeline_spec": package.spec, "experiment": "price-suggestion.default", "commit": "b" * 40,
-                      "version_name": found[0].name, "service_account": "trainer", "parameters": {"rounds": 3},
-                      "pipeline_root": str(tmp_path)}  # fmt: skip
+            wanted = {"pipeline_spec": package.spec, "experiment": "price-suggestion.default",
+                      "labels": {"commit": "b" * 40, "version": found[0].name}, "service_account": "trainer",
+                      "parameters": {"rounds": 3}, "pipeline_root": str(tmp_path)}  # fmt: skip
             entering, _ = submission(system, MemoryStore(), task=task)
             status = await entering.enter(wanted)
             outcome, _ = await watch(system, status.id)

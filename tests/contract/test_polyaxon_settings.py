@@ -130,7 +130,7 @@ def test_runs_of_a_commit_are_found(polyaxon_sandbox: PolyaxonSandbox) -> None:
         system = PolyaxonSystem(PolyaxonClient(http), polyaxon_sandbox.project)
         try:
             content = as_content(build_operation(json.dumps(job("true")), source="x"))
-            return (await system.submit(JobKey(task, "1", 0), {"content": content, "commit": commit})).id
+            return (await system.submit(JobKey(task, "1", 0), {"content": content, "labels": {"commit": commit}})).id
         finally:
             await system.aclose()
 

@@ -23,7 +23,7 @@ from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.components.ending import interruptible
 from mlfleet.errors import ConfigError, MlfleetError
 from mlfleet.remote.conclusion import conclude
-from mlfleet.remote.job import JobState, JobStatus, TaskIdentity, digest
+from mlfleet.remote.job import JobState, JobStatus, TaskIdentity, spec_digest
 from mlfleet.remote.logs import MAX_BYTES
 from mlfleet.remote.polling import SharedPoll
 from mlfleet.remote.recovery import recover
@@ -163,7 +163,7 @@ async def _enter(
 ) -> JobStatus:
     system = connect()
     try:
-        store = await recover(system, step.identity, digest(spec))
+        store = await recover(system, step.identity, spec_digest(spec))
         submission = Submission(
             system,
             store,

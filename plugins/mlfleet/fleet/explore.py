@@ -24,7 +24,7 @@ from mlfleet.manifest.known import UNKNOWN_COMMIT, commit_of, static_references
 from mlfleet.manifest.loading import Repository
 from mlfleet.manifest.models import Experiment, Project
 from mlfleet.manifest.training import PolyaxonTraining
-from mlfleet.remote.job import JobKey, JobStatus, TaskIdentity, new_incarnation
+from mlfleet.remote.job import LABELS, JobKey, JobStatus, TaskIdentity, new_incarnation
 from mlfleet.remote.polling import SharedPoll
 from mlfleet.remote.watching import Outcome, Watch
 from mlfleet.systems.polyaxon import PolyaxonSystem
@@ -188,9 +188,9 @@ class Explorer:
         task = TaskIdentity(self._environment, TAG, new_incarnation(), run.name)
         key = JobKey(task, new_incarnation(), 1)
         system = self._system(run)
-        spec = {"content": run.content, "name": run.name, "tags": ["mlfleet", TAG, _user()]}
+        spec: dict[str, Any] = {"content": run.content, "name": run.name, "tags": ["mlfleet", TAG, _user()]}
         if run.commit != UNKNOWN_COMMIT:
-            spec["commit"] = run.commit
+            spec[LABELS] = {"commit": run.commit}
         status = await system.submit(key, spec)
         await system.confirm(status.id)
         return status

@@ -1,4 +1,4 @@
-"""Which commit a task trains: the one that it began with, in every try and after every clear.
+"""Which commit a task trains: what is cloned for it is the same in every try and after every clear.
 
 A DAG run of a versioned bundle has one commit for good; a person who clears a task "with the latest bundle version"
 asks for another one. Without bundle versions the code under the tasks moves on, so the commit of the first try is kept
@@ -23,22 +23,28 @@ COMMIT_KEY = "mlfleet_commit"
 UNKNOWN = "unknown"
 
 
-def trained_commit(values: RunValues, context: Context) -> str | None:
-    """The commit whose code this task trains, and keeps; None where nobody knows one."""
+def present_commit(values: RunValues) -> str | None:
+    """The commit of the code that the DAG was built from; None where nobody knows it."""
     try:
-        present = str(values.lookup(COMMIT))
+        found = str(values.lookup(COMMIT))
     except LookupError:
         return None
+    return None if found == UNKNOWN else found
+
+
+def pinned_commit(values: RunValues, context: Context) -> str | None:
+    """The commit that this task clones, and keeps; from now on ``${git.commit}`` stands for it."""
+    present = present_commit(values)
     bundle = getattr(context["ti"], "bundle_instance", None)
     if getattr(bundle, "version", None):
-        return None if present == UNKNOWN else present
+        return present
     store = context["task_state_store"]
     kept = store.get(COMMIT_KEY)
     if kept:
+        values.pin(COMMIT, str(kept))
         return str(kept)
-    if present == UNKNOWN:
-        return None
-    store.set(COMMIT_KEY, present, retention=NEVER_EXPIRE)
+    if present is not None:
+        store.set(COMMIT_KEY, present, retention=NEVER_EXPIRE)
     return present
 
 

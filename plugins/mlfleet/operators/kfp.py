@@ -14,8 +14,9 @@ from mlfleet.clients.kfp_models import PipelineVersion
 from mlfleet.errors import JobError, SpecError
 from mlfleet.hooks.kfp import KFPHook
 from mlfleet.operators.base import as_asked, find_file, own_params
-from mlfleet.operators.commits import COMMIT, trained_commit
+from mlfleet.operators.commits import pinned_commit, present_commit
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
+from mlfleet.remote.job import LABELS
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.kfp import KFPSystem
 from mlfleet.systems.kfp_package import PipelinePackage, load_package
@@ -75,9 +76,7 @@ class KFPRunOperator(BaseRemoteJobOperator):
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """The compiled pipeline and its parameters. Raises SpecError, ConfigError."""
-        commit = trained_commit(values, context)
-        if commit:
-            values.pin(COMMIT, commit)
+        commit = pinned_commit(values, context) if self.version else present_commit(values)
         # References first: a missing one is known in no time, the compiler takes seconds.
         params = values.resolve(as_asked(self.run_params, "kfp", context))
         root, account = values.resolve(self.pipeline_root), values.resolve(self.service_account)
@@ -90,8 +89,10 @@ class KFPRunOperator(BaseRemoteJobOperator):
             "parameters": params,
             "pipeline_root": root,
         }
-        more = {"service_account": account, "version_name": version, "commit": commit}
-        return {**spec, **{name: value for name, value in more.items() if value}}
+        if account:
+            spec["service_account"] = account
+        labels = {name: text for name, text in (("commit", commit), ("version", version)) if text}
+        return {**spec, LABELS: labels} if labels else spec
 
     def _compiled(self, context: Context) -> PipelinePackage:
         path, _, function = self.pipeline.rpartition(":") if ".py:" in self.pipeline else (self.pipeline, "", "")

@@ -11,8 +11,9 @@ from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import ConfigError, JobError, SpecError
 from mlfleet.hooks.polyaxon import PolyaxonHook
 from mlfleet.operators.base import as_asked, find_file, own_params
-from mlfleet.operators.commits import COMMIT, required_commit, trained_commit
+from mlfleet.operators.commits import pinned_commit, present_commit, required_commit
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
+from mlfleet.remote.job import LABELS
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.polyaxon import PolyaxonSystem
 from mlfleet.systems.polyaxon_operation import as_content, build_operation, is_search, warnings
@@ -38,7 +39,7 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
     ``best_by``       ``{"metric", "direction"}``: which child of a search is the best
     ``name``          of the run in Polyaxon; the readable key by default
     ``settings``      image, resources, nodes, code and more (`systems.polyaxon_settings.RunSettings`), may hold
-                      ``${...}``; ``code`` without a revision is cloned at the commit that the task trains (`commits`)
+                      ``${...}``; ``code`` without a revision is cloned at the DAG's commit (`commits`)
 
     The run is labelled with that commit: tag ``commit-<12 digits>``, ``mlfleet_commit`` in its ``meta_info``.
 
@@ -77,9 +78,8 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """The operation with parameters, matrix, files and settings in it. Raises SpecError, ConfigError."""
-        commit = trained_commit(values, context)
-        if commit:
-            values.pin(COMMIT, commit)
+        # Files travel with the run as they are now; what is cloned stays what it was.
+        commit = pinned_commit(values, context) if self._clones else present_commit(values)
         operation = build_operation(
             _read(find_file(self.polyaxonfile, context)) if self.polyaxonfile else None,
             source=self._source,
@@ -94,7 +94,7 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
             raise ConfigError("best_by needs a matrix", f"task {self.task_id}", "Remove it, or add a matrix")
         spec: dict[str, Any] = {"content": as_content(operation), "tags": ["mlfleet", context["ti"].dag_id]}
         if commit:
-            spec |= {"commit": commit, "tags": [*spec["tags"], f"commit-{commit[:12]}"]}
+            spec[LABELS] = {"commit": commit}
         return {**spec, "name": self.run_name} if self.run_name else spec
 
     def _settings(self, values: RunValues, commit: str | None) -> RunSettings:
@@ -103,6 +103,12 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
         if code and not code.get("revision"):
             settings["code"] = {**code, "revision": required_commit(commit, self.task_id)}
         return settings
+
+    @property
+    def _clones(self) -> bool:
+        """Whether it clones the DAG's own commit."""
+        code = self.settings.get("code")
+        return code is not None and not code.get("revision")
 
     @property
     def _source(self) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 
 from mlfleet.errors import MlfleetError, NotFound, OutcomeUnknown, RemoteError, RequestRefused, TransientError
 from mlfleet.remote.decisions import Decision, Kind, Tell, nobody
-from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest, new_incarnation
+from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, new_incarnation, spec_digest
 from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.record import TALLIED, Phase, Record, RecordStore
 
@@ -86,10 +86,12 @@ class Submission:
     async def enter(self, spec: Mapping[str, Any]) -> JobStatus:
         """The job of this task: live, succeeded, or (``on_failed`` fail) failed.
 
+        A spec whose ``labels`` alone have changed is the same one: they are written on a job, and change nothing of it.
+
         Raises SpecError when the system refuses ``spec``, OutcomeUnknown when the answer to the submit call was lost
         and the job did not show up, other errors of mlfleet.errors when the system can't be asked.
         """
-        spec_hash = digest(spec)
+        spec_hash = spec_digest(spec)
         record = self.store.load()
         if record is not None:
             await self._reap(record)

@@ -21,7 +21,7 @@ from typing import Any
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.clients.kfp_models import KFPRun, KFPTask, Predicate
 from mlfleet.errors import AuthError, Conflict, NotFound, RemoteError, RequestRefused, SpecError
-from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.job import LABELS, JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten, whole_lines
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 from mlfleet.systems.infrastructure import is_infrastructure
@@ -80,7 +80,7 @@ class KFPSystem:
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
         """Start a run of ``{"pipeline_spec", "parameters", "experiment", "pipeline_root", "service_account"}``.
 
-        ``commit`` and ``version_name`` are written into the run's description, where the spec has them.
+        ``labels`` of the spec (``commit``, ``version``) are written into the run's description.
         Instead of the spec a stored version may be named: ``"version": {"pipeline_id", "pipeline_version_id"}``. From
         the second job of a task on the cache is off: it would answer with what the person wants to be done again.
         """
@@ -209,8 +209,7 @@ class KFPSystem:
 def _description(key: JobKey, spec: Mapping[str, Any]) -> str:
     """JSON, for people and for searches by substring: KFP has no labels on runs (kfp.md 4)."""
     told = {"mlfleet_key": key.value, "task": key.task.label, "dag_run": key.task.run_id}
-    more = {"commit": spec.get("commit"), "version": spec.get("version_name")}
-    return json.dumps(told | {name: value for name, value in more.items() if value})
+    return json.dumps(told | dict(spec.get(LABELS) or {}))
 
 
 def _begun(task: KFPTask) -> tuple[float, str]:

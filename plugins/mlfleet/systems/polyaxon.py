@@ -16,7 +16,7 @@ from typing import Any
 
 from mlfleet.clients.polyaxon import Condition, PolyaxonClient, PolyaxonRun
 from mlfleet.errors import AuthError, Conflict, NotFound, RequestRefused, SpecError
-from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest
+from mlfleet.remote.job import LABELS, JobKey, JobState, JobStatus, TaskIdentity, spec_digest
 from mlfleet.remote.logs import shorten
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 from mlfleet.remote.recovery import Trace
@@ -101,17 +101,20 @@ class PolyaxonSystem:
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
         """Create the run, pending.
 
-        ``spec`` is ``{"content": operation as JSON or YAML text, "name": str, "tags": [str], "commit": str}``, all but
-        the content optional; runs of a commit are found by ``meta_info.mlfleet_commit``.
+        ``spec`` is ``{"content": operation as JSON or YAML text, "name": str, "tags": [str]}``, all but the content
+        optional. With ``labels`` ``{"commit": str}`` the run is found by ``meta_info.mlfleet_commit``, too.
         """
+        commit = (spec.get(LABELS) or {}).get("commit")
+        labels, tags = ({COMMIT: commit}, [f"commit-{commit[:12]}"]) if commit else ({}, [])
+        marks = {KEY: key.value, TASK: key.task.hash, ORDINAL: key.n, SPEC: spec_digest(spec)}
         await self._client.ensure_project(self._project)
         try:
             run = await self._client.create_run(
                 self._project,
                 content=spec["content"],
                 name=slug(spec.get("name") or key.name),
-                tags=spec.get("tags") or (),
-                meta_info={KEY: key.value, TASK: key.task.hash, ORDINAL: key.n, SPEC: digest(spec), **_commit(spec)},
+                tags=[*(spec.get("tags") or ()), *tags],
+                meta_info={**marks, **labels},
                 pending=APPROVAL,
             )
         except (AuthError, NotFound, Conflict):
@@ -261,10 +264,6 @@ def best_child(children: Iterable[PolyaxonRun], metric: str, direction: str) -> 
         return None
     pick = max if direction == "max" else min
     return pick(scored, key=lambda pair: pair[0])[1]
-
-
-def _commit(spec: Mapping[str, Any]) -> dict[str, str]:
-    return {COMMIT: spec["commit"]} if spec.get("commit") else {}
 
 
 def slug(name: str) -> str:

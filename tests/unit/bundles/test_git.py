@@ -89,7 +89,7 @@ def test_a_rerun_trains_the_commit_of_its_run(git_repo: Repo, monkeypatch: pytes
     spec = train_spec(git_repo, first)
     (git_repo.root / "include/pipelines/prices/train.py").write_text("print('second')\n")
     second = git_repo.commit()
-    assert (revision(spec), spec["commit"]) == (first, first)
+    assert (revision(spec), spec["labels"]["commit"]) == (first, first)
     assert train_spec(git_repo, first) == spec
     assert revision(train_spec(git_repo, second)) == second
 

@@ -45,7 +45,7 @@ def revision(spec: dict[str, Any]) -> str:
 def test_the_commit_is_cloned_and_labelled(polyaxonfile: str) -> None:
     spec = spec_of(polyaxonfile, Run(), OLD, version=OLD)
     assert revision(spec) == OLD
-    assert (spec["commit"], spec["tags"]) == (OLD, ["mlfleet", "churn", f"commit-{OLD[:12]}"])
+    assert spec["labels"] == {"commit": OLD}
     assert spec["run"]["container"]["image"] == f"train:{OLD}"
 
 
@@ -67,12 +67,15 @@ def test_with_bundle_versions_airflow_decides(polyaxonfile: str) -> None:
 
 
 def test_a_revision_of_the_manifest_is_taken_as_it_is(polyaxonfile: str) -> None:
-    spec = spec_of(polyaxonfile, Run(), OLD, revision="v1.4")
-    assert revision(spec) == "v1.4"
-    assert spec["commit"] == OLD
+    """The run is labelled with the commit of the files that travel with it, which is the present one."""
+    run = Run()
+    spec = spec_of(polyaxonfile, run, OLD, revision="v1.4")
+    assert (revision(spec), spec["labels"]) == ("v1.4", {"commit": OLD})
+    assert spec_of(polyaxonfile, run, NEW, revision="v1.4")["labels"] == {"commit": NEW}
+    assert "mlfleet_commit" not in run.store
 
 
 def test_a_commit_that_nobody_knows_cannot_be_pinned(polyaxonfile: str) -> None:
     with pytest.raises(ConfigError, match=r"commit of the code is not known"):
         spec_of(polyaxonfile, Run(), "unknown")
-    assert "commit" not in spec_of(polyaxonfile, Run(), "unknown", revision="main")
+    assert "labels" not in spec_of(polyaxonfile, Run(), "unknown", revision="main")

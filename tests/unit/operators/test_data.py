@@ -25,7 +25,7 @@ def event_of(waiting: TaskDeferred) -> Any:
     """What the trigger fires."""
 
     async def first() -> Any:
-        return (await asyncio.wait_for(anext(aiter(waiting.trigger.run())), 20)).payload
+        return (await asyncio.wait_for(anext(aiter(waiting.trigger.run())), 120)).payload
 
     return asyncio.run(first())
 

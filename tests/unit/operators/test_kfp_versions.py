@@ -51,7 +51,7 @@ def spec_of(run: Run, pipeline: str = "churn", **selector: str) -> dict[str, Any
 )
 def test_a_version_is_found(wire: KFPWire, selector: dict[str, str], name: str) -> None:
     spec = spec_of(Run(), **selector)
-    assert (spec["version_name"], spec["pipeline_name"], spec["commit"]) == (name, "churn", COMMIT)
+    assert (spec["labels"], spec["pipeline_name"]) == ({"version": name, "commit": COMMIT}, "churn")
     assert spec["service_account"] == "trainer-pricing"
 
 
@@ -60,9 +60,9 @@ def test_a_rerun_runs_what_the_first_try_ran(wire: KFPWire) -> None:
     first = spec_of(run, branch="main")
     wire.versions.insert(0, "main_bbbbbbbbbbbb")
     assert spec_of(run.cleared(), branch="main") == first
-    assert spec_of(run, branch="fix/1")["version_name"] == FIX
+    assert spec_of(run, branch="fix/1")["labels"]["version"] == FIX
     run.store.delete("mlfleet_version")
-    assert spec_of(run, branch="main")["version_name"] == "main_bbbbbbbbbbbb"
+    assert spec_of(run, branch="main")["labels"]["version"] == "main_bbbbbbbbbbbb"
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,11 @@ from pathlib import Path
 import httpx
 from plans.world import servers, write_repository
 
-from mlfleet.cli.fleet import Prepared, prepare
 from mlfleet.fleet.apply import CONCURRENCY
 from mlfleet.fleet.connecting import Wire
+from mlfleet.fleet.preparing import Prepared, prepare_environment
 from mlfleet.fleet.resources import Kind
+from mlfleet.manifest.loading import Repository
 
 
 def main() -> None:
@@ -80,8 +81,7 @@ class Counting(httpx.AsyncHTTPTransport):
 
 
 def count_requests(home: Path, connections: dict[str, str]) -> tuple[int, Prepared]:
-    prepared = prepare(home / "repository", "dev", Wire(connections, Counting()))
-    assert prepared is not None
+    prepared = prepare_environment(Repository(home / "repository"), "dev", Wire(connections, Counting()))
     assert prepared.plan().changes == ()
     return Counting.count, prepared
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import shutil
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 
 from mlfleet.cli import main
 from mlfleet.fleet.apply import Applied, Outcome, apply_steps, steps_of
@@ -18,6 +22,7 @@ from tests.support import kfp_pipelines as pipelines
 from tests.support.fleet import Between, Crash, FleetRepository, connections, wire_to
 from tests.support.kfp import CLIENT_WARNING, KFPSandbox
 from tests.support.polyaxon import PolyaxonSandbox
+from tests.support.processes import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_WARNING)
 Send = Callable[[], Awaitable[httpx.Response]]
@@ -274,6 +279,25 @@ def test_there_are_no_requests_beyond_those_that_were_killed(fleet: FleetReposit
     assert len(between.requests) == 9
 
 
+def test_two_who_apply_at_once_make_each_thing_once(
+    fleet: FleetRepository, urls: dict[str, str], kfp_sandbox: KFPSandbox, mark: str
+) -> None:
+    """Both have planned before either has done anything: the second finds that each name is taken."""
+    prepared = [fleet.prepared(wire_to(urls)) for _ in range(2)]
+    both = [steps_of(each.plan(), prune=False) for each in prepared]
+
+    async def at_once() -> None:
+        await asyncio.gather(
+            *(apply_steps(applied, each.systems) for applied, each in zip(both, prepared, strict=True))
+        )
+
+    asyncio.run(at_once())
+    for applied in both:
+        assert {step.outcome for step in applied.steps} == {Outcome.DONE}, applied.steps
+    assert changes(plan(fleet, urls)) == {}
+    assert experiments(kfp_sandbox, mark) == [f"{mark}-a.default", f"{mark}-a.other", f"{mark}-b.default"]
+
+
 def test_a_half_working_server(
     command: Callable[..., tuple[int, str]], fleet: FleetRepository, urls: dict[str, str], mark: str
 ) -> None:
@@ -323,3 +347,28 @@ def test_a_namespace_without_permission(fleet: FleetRepository, urls: dict[str, 
     assert "not authorized" in failed.why
     assert {step.why for step in applied.of(Outcome.NOT_TRIED)} == {"kfp refused the credentials before"}
     assert sum("/experiments" in call for call in between.writes) == 1
+
+
+def test_the_drift_dag(
+    fleet: FleetRepository, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    for name, value in connections(**urls).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLEET_ENV", "dev")
+    (fleet.root / "dags").mkdir()
+    file = shutil.copy(REPOSITORY / "dags" / "fleet_drift.py", fleet.root / "dags")
+    spec = importlib.util.spec_from_file_location(f"fleet_drift_{uuid.uuid4().hex}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (dag,) = [value for value in vars(module).values() if isinstance(value, DAG)] or [module.fleet_drift()]
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {"compare": {"in_step"}, "in_step": set()}
+    compare, in_step = module.compare.function, module.in_step.function
+    with pytest.raises(AirflowFailException, match=f"create Polyaxon project {mark}-a, .*mlfleet plan --env dev"):
+        in_step(compare())
+    apply(fleet, urls)
+    in_step(compare())
+    monkeypatch.setenv("AIRFLOW_CONN_KFP_DEFAULT", connections(kfp="http://127.0.0.1:1")["AIRFLOW_CONN_KFP_DEFAULT"])
+    with pytest.raises(RuntimeError, match="kfp could not be read"):
+        compare()

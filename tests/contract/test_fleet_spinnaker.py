@@ -166,8 +166,8 @@ def test_a_crash_at_any_request_is_cured_by_a_rerun(
 def test_an_application_that_is_refused_keeps_its_pipelines_waiting(
     fleet: FleetRepository, spinnaker: Spinnaker
 ) -> None:
-    path = fleet.manifest(fleet.mark)
-    path.write_text(path.read_text().replace(", email: pricing@example.com", ""))
+    template = fleet.root / "include" / "spinnaker" / "deploy.yaml"
+    template.write_text(template.read_text().replace("  email: ${owner.email}\n", ""))
     applied = apply(fleet, spinnaker)
     (failed,) = applied.of(Outcome.FAILED)
     assert "email cannot be empty" in failed.why

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 
-from mlfleet.cli.fleet import Prepared, prepare
 from mlfleet.clients.retry import RetryPolicy
 from mlfleet.fleet.connecting import Wire
+from mlfleet.fleet.preparing import Prepared, prepare_environment
+from mlfleet.manifest.loading import Repository
 
 PIPELINE = """\
 from kfp import dsl
@@ -26,7 +27,7 @@ MANIFEST = """\
 kind: Project
 name: {name}
 description: {description}
-owners: [{{github: "@acme/{team}"}}]
+owners: [{{github: "@acme/{team}", email: "p@example.com"}}]
 experiments: [{experiments}]
 training:
   polyaxon: {{polyaxonfile: polyaxonfile.yaml}}
@@ -70,9 +71,7 @@ class FleetRepository:
         self.manifest(name).write_text(text + more)
 
     def prepared(self, wire: Wire) -> Prepared:
-        found = prepare(self.root, "dev", wire)
-        assert found is not None
-        return found
+        return prepare_environment(Repository(self.root), "dev", wire)
 
 
 def connections(**urls: str) -> dict[str, str]:

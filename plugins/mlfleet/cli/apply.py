@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlfleet.cli.exits import FOUND_ERRORS, INTERRUPTED, OK
-from mlfleet.cli.fleet import Prepared, prepare, show, terminal
+from mlfleet.cli.fleet import prepare, show, terminal
 from mlfleet.fleet.apply import Applied, Outcome, Step, apply_steps, steps_of
 from mlfleet.fleet.plan import Plan, as_json
+from mlfleet.fleet.preparing import Prepared
 from mlfleet.manifest.diagnostics import visible
 
 # More of them say no more.

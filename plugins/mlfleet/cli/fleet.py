@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +15,24 @@ from rich.text import Text
 
 from mlfleet.cli.places import repository_of
 from mlfleet.cli.report import print_findings, summary
-from mlfleet.fleet.connecting import Wire, connect
-from mlfleet.fleet.managed import ManagedSystem
-from mlfleet.fleet.plan import Action, Change, Plan, make_plan
-from mlfleet.fleet.reading import read_all
+from mlfleet.fleet.connecting import Wire
+from mlfleet.fleet.plan import Action, Change, Plan
+from mlfleet.fleet.preparing import Prepared, prepare_fleet
 from mlfleet.fleet.resources import Kind
-from mlfleet.fleet.wanted import Declared, Wanted, wanted_state
 from mlfleet.manifest.diagnostics import errors, visible
-from mlfleet.manifest.environments import Environment, select_environment
+from mlfleet.manifest.environments import select_environment
 from mlfleet.manifest.loading import load_fleet
 
 _SIGNS = {Action.CREATE: ("+", "green"), Action.CHANGE: ("~", "yellow"), Action.DRIFT: ("!", "magenta"),
           Action.ORPHAN: ("-", "red")}  # fmt: skip
 # Where there is no terminal, nobody must look for the second half of a name on the next line.
 _WIDTH_OF_FILES = 160
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that a plan is made from; no system has been asked yet."""
-
-    environment: Environment
-    wanted: Wanted
-    systems: list[ManagedSystem]
-
-    def plan(self) -> Plan:
-        """Reads the systems and compares."""
-        reading = asyncio.run(read_all(self.systems, self.wanted))
-        return make_plan(self.wanted, reading, (kind for system in self.systems for kind in system.kinds))
+_LINES = 8
 
 
 def prepare(root: Path | None, name: str | None, wire: Wire | None = None) -> Prepared | None:
     """Loads manifests and connections; None after manifests with errors were told on stderr.
 
-    All manifests must be good: what a broken one asks for would look like something that nobody wants any more.
     Raises ConfigError for an environment or a connection that cannot be used, click.UsageError without manifests.
     """
     repository = repository_of(root, ())
@@ -64,10 +46,7 @@ def prepare(root: Path | None, name: str | None, wire: Wire | None = None) -> Pr
     if wrong:
         click.echo(f"{summary(found, len(fleet.manifests))}; nothing was looked at", err=True)
         return None
-    declared = [Declared(loaded.require(), loaded.document.file) for loaded in fleet.manifests]
-    wanted = wanted_state(declared, environment, repository)
-    systems = connect(environment, wanted, declared, repository, wire or Wire(dict(os.environ)))
-    return Prepared(environment, wanted, systems)
+    return prepare_fleet(fleet, environment, repository, wire or Wire(dict(os.environ)))
 
 
 def terminal(stderr: bool = False) -> Console:
@@ -87,16 +66,7 @@ def show(plan: Plan, environment: str, out: Console) -> None:
         out.print(Text(f"{unread.system} could not be read: {visible(str(unread.error))}", style="red"))
     for note in plan.notes:
         out.print(Text(note, style="dim"))
-    out.print(Text(f"{environment}: {counts(plan)}", style="bold"))
-
-
-def counts(plan: Plan) -> str:
-    """``2 to create, 1 to change, 0 drifted, 0 orphaned; 5 as they should be``."""
-    words = {Action.CREATE: "to create", Action.CHANGE: "to change", Action.DRIFT: "drifted",
-             Action.ORPHAN: "orphaned"}  # fmt: skip
-    told = ", ".join(f"{plan.count(action)} {word}" for action, word in words.items())
-    rest = f"; {len(plan.unread)} could not be read" if plan.unread else ""
-    return f"{told}; {plan.unchanged} as they should be{rest}"
+    out.print(Text(f"{environment}: {plan.told()}", style="bold"))
 
 
 def _table(kind: Kind, rows: Iterable[Change]) -> Table:
@@ -112,7 +82,9 @@ def _table(kind: Kind, rows: Iterable[Change]) -> Table:
 
 def _detail(change: Change) -> Text:
     """What is different, line by line; where it is asked for; the hint."""
-    lines = [f"{each.setting}: {_short(each.before)} -> {_short(each.after)}" for each in change.differences]
+    lines = [f"{each.setting}: {_short(each.before)} -> {_short(each.after)}" for each in change.differences[:_LINES]]
+    if len(change.differences) > _LINES:
+        lines.append(f"and {len(change.differences) - _LINES} more (--output json has all)")
     if change.action is Action.CREATE:
         lines.append(change.origin)
     if change.hint:

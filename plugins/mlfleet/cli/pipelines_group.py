@@ -70,3 +70,48 @@ def compile_(root: Path | None, /, projects: tuple[str, ...], out: Path | None, 
     from mlfleet.cli.pipelines import compile_them, compiling
 
     return compile_them(root, projects, base, out, compiling(**how))
+
+
+@pipelines.command(epilog=EXIT_CODES)
+@click.argument("projects", nargs=-1, metavar="[PROJECT]...")
+@click.option("--env", "-e", "environment", help="Refuse to go anywhere else than to this environment.")
+@click.option("--branch", help="The git branch (default: the one that is checked out).")
+@click.option("--dry-run", is_flag=True, help="Compile, say what would be uploaded where, and ask no server.")
+@click.option("--output", "-o", type=click.Choice(("terminal", "json")), default="terminal", show_default=True,
+              help="How the result is written.")  # fmt: skip
+@_compiling
+@click.pass_obj
+def upload(
+    root: Path | None, /, projects: tuple[str, ...], environment: str | None, branch: str | None, dry_run: bool,
+    output: str, base: str | None, **how: Any,
+) -> int:  # fmt: skip
+    """Upload compiled pipelines as versions BRANCH_COMMIT, to the one environment that the branch goes to.
+
+    `branches` in include/environments says which one that is; by default main goes to prod and all others to dev. A
+    version that is there already is compared, and what has not changed since the branch's newest one is not uploaded.
+    """
+    from mlfleet.cli.pipeline_upload import Asked, run
+    from mlfleet.cli.pipelines import compiling
+
+    return run(root, projects, base, compiling(**how), Asked(environment, branch, dry_run, output == "json"))
+
+
+@pipelines.command(epilog=EXIT_CODES)
+@click.option("--env", "-e", "environment", required=True, help="Whose versions.")
+@click.option("--days", type=click.FloatRange(min=0), default=30, show_default=True, help="Younger versions stay.")
+@click.option("--keep", type=click.IntRange(min=0), default=3, show_default=True,
+              help="So many of the newest versions of a branch stay, however old.")  # fmt: skip
+@click.option("--remote", default="origin", show_default=True, help="Branches that it does not have keep no version.")
+@click.option("--yes", "-y", is_flag=True, help="Ask nobody (CI).")
+@click.pass_obj
+def prune(
+    root: Path | None, environment: str, days: float, keep: int, remote: str, yes: bool
+) -> int:  # fmt: skip
+    """Remove old versions of the repository's pipelines.
+
+    Only versions that `upload` has made; never the newest of a pipeline, and never one that a recurring run, or a run
+    that has not ended, names.
+    """
+    from mlfleet.cli.pipeline_prune import run
+
+    return run(root, environment, days=days, keep=keep, remote=remote, yes=yes)

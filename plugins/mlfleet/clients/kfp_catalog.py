@@ -37,7 +37,8 @@ class KFPExperiment:
 class RecurringRun:
     """A schedule inside KFP.
 
-    ``pipeline_id`` and ``pipeline_name`` say what it runs: a stored pipeline, or the name inside a compiled one.
+    ``pipeline_id`` and ``pipeline_name`` say what it runs: a stored pipeline, or the name inside a compiled one. It is
+    the newest version when there is no ``pipeline_version_id``.
     ``schedule`` is its cron (six fields, seconds first) or "every <n> s".
     """
 
@@ -48,6 +49,7 @@ class RecurringRun:
     experiment_id: str = ""
     pipeline_id: str = ""
     pipeline_name: str = ""
+    pipeline_version_id: str = ""
 
 
 class KFPCatalog(SystemClient):
@@ -129,6 +131,7 @@ def _recurring(row: Mapping[str, Any]) -> RecurringRun:
     seconds = mapping(trigger.get("periodic_schedule")).get("interval_second")
     spec = mapping(row.get("pipeline_spec"))
     inner = mapping(spec.get("pipeline_spec")) or spec
+    reference = mapping(row.get("pipeline_version_reference"))
     return RecurringRun(
         recurring_run_id=str(row.get("recurring_run_id") or ""),
         name=str(row.get("display_name") or ""),
@@ -136,6 +139,7 @@ def _recurring(row: Mapping[str, Any]) -> RecurringRun:
         enabled=row.get("status") != "DISABLED" and row.get("mode") != "DISABLE",
         schedule=cron or (f"every {seconds} s" if seconds else ""),
         experiment_id=str(row.get("experiment_id") or ""),
-        pipeline_id=str(mapping(row.get("pipeline_version_reference")).get("pipeline_id") or ""),
+        pipeline_id=str(reference.get("pipeline_id") or ""),
+        pipeline_version_id=str(reference.get("pipeline_version_id") or ""),
         pipeline_name=str(mapping(inner.get("pipelineInfo")).get("name") or ""),
     )

@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator, Label
 
 from mlfleet.factory.facts import ordered, references_of
 from mlfleet.factory.plan import Plan
+from mlfleet.manifest.image_checks import BASE
 from mlfleet.manifest.models import Deploy, Evaluation, Image, Project
 from mlfleet.operators.evaluate import EvaluateOperator
 from mlfleet.operators.image import BuildImageOperator
@@ -81,7 +82,8 @@ def _build(plan: Plan, section: Image, trained: dict[str, BaseOperator]) -> Buil
         repository=_repository(plan, section),
         dockerfile=plan.file(section.dockerfile),
         context=plan.file(section.context),
-        build_args=ordered(section.args),
+        build_args=ordered({**section.args, **({BASE: section.base} if section.base else {})}),
+        platform=section.platforms[0] if section.platforms else None,
         models={slug: task.task_id for slug, task in trained.items()} if packages_models else {},
         models_dest=section.models.dest,
         labels=_LABELS | {f"mlfleet.label.{name}": value for name, value in sorted(plan.project.labels.items())},
@@ -114,6 +116,7 @@ def _release(plan: Plan, deploy: Deploy | None) -> ReleaseOperator:
         min_improvement=evaluation.min_improvement if evaluation and deploy else None,
         application=deploy.spinnaker.application if deploy else None,
         pipeline=deploy.spinnaker.pipeline if deploy else None,
+        tag_pattern=deploy.spinnaker.tag_pattern if deploy else None,
         spinnaker_conn_id=connections.spinnaker if deploy else None,
         container_registry_conn_id=connections.container_registry,
         references=_references(plan),

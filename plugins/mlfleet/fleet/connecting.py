@@ -18,6 +18,7 @@ from mlfleet.clients.connections import (
     variable_of,
 )
 from mlfleet.clients.http import HttpClient
+from mlfleet.clients.kfp import KFPClient
 from mlfleet.clients.kfp_catalog import KFPCatalog
 from mlfleet.clients.polyaxon_projects import PolyaxonProjects
 from mlfleet.clients.retry import RetryPolicy, Timeouts
@@ -69,6 +70,13 @@ def connect(
             expected = "" if conn_type == "airflow" else conn_type
             systems.append(make(read_connection(conn_id, expected, wire.environ)))
     return systems
+
+
+def connect_kfp(environment: Environment, wire: Wire) -> KFPClient:
+    """The environment's KFP server. Raises ConfigError for a connection that is missing or cannot be used."""
+    connection = read_connection(environment.connections.kfp, "kfp", wire.environ)
+    namespace = _agreed(environment.kfp.namespace, connection, "namespace", f"kfp.namespace of {environment.name}")
+    return KFPClient(_http(connection, "kfp", token_credentials(connection), wire), namespace)
 
 
 def _http(connection: Connection, system: str, credentials: Credentials, wire: Wire) -> HttpClient:

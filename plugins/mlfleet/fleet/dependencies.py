@@ -61,7 +61,9 @@ class _Search:
             *(inside(posixpath.join(self.top or ".", place)) for place in (*SEARCHED, *_INSTALLED)),
         ]
         self.roots = [place for place in dict.fromkeys(searched) if place is not None]
-        self.places |= {*self.roots, self.folder}
+        # Compiling runs in the folder of the pipeline's file.
+        self.cwd = posixpath.dirname(posixpath.join(self.folder, file))
+        self.places |= {*self.roots, self.folder, self.cwd}
         self._take(self.folder)
         self._follow(posixpath.join(self.folder, file))
         while self.todo:
@@ -88,6 +90,9 @@ class _Search:
             self._import(wanted, path)
         for value in facts.reads:
             self._read(value)
+        for value in facts.mentions:
+            if not (value.exact and self._holds_code(value)):
+                self._read(value)
 
     # Imports
 
@@ -148,14 +153,19 @@ class _Search:
                 self.places.add(path)
                 self._take(path)
 
+    def _holds_code(self, value: Value) -> bool:
+        """Whether it is one of the folders that everything is found from, and not something in there."""
+        found = list(self._meant(value))
+        return any(path == "" or f"{root}/".startswith(f"{path}/") for path in found for root in self.roots)
+
     def _meant(self, value: Value) -> Iterator[str]:
         """The paths that a value can mean, from the top of the repository."""
         if value.text.startswith("/"):
-            found = [inside(value.text.lstrip("/") or ".")]
+            path = inside(value.text.lstrip("/") or ".")
         else:
-            # Relative to where compiling runs, which is the folder of the pipeline's file.
-            found = [inside(posixpath.join(place or ".", value.text or ".")) for place in (self.folder, *self.roots)]
-        yield from (path for path in dict.fromkeys(found) if path is not None)
+            path = inside(posixpath.join(self.cwd or ".", value.text or "."))
+        if path is not None:
+            yield path
 
     def _take_named_files(self) -> None:
         """Texts that name a file beside any module, wherever in the code they reach what opens it."""

@@ -24,7 +24,7 @@ from mlfleet.manifest.names import is_project_name
 
 _PROJECTS, _ENVIRONMENTS, _DEFAULTS = "include/projects", "include/environments", "include/defaults.yaml"
 # The compiler and what it stands on.
-_PINS = ("requirements.txt", "requirements.in", "pyproject.toml")
+PINS = ("requirements.txt", "requirements.in", "pyproject.toml")
 _PIN = re.compile(r"kfp[\w-]*\s*(\[[^\]]*\])?\s*[=<>!~].*")
 _REFERENCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
 
@@ -105,7 +105,9 @@ def read_state(tree: Tree, top: str, cache: FactsCache | None = None) -> State:
     declared: dict[str, tuple[Declared, ...]] = {}
     unreadable: dict[str, Diagnostic] = {}
     # The file that is called like its project first: it keeps the name (`mlfleet.manifest.loading`).
-    documents = [(path, _document(tree, top, path)) for path in _yaml_files(tree, top, _PROJECTS)]
+    manifests = _yaml_files(tree, top, _PROJECTS)
+    tree.expect(manifests)
+    documents = [(path, _document(tree, top, path)) for path in manifests]
     for path, document in sorted(documents, key=lambda item: (_stem(item[0]) != _name(item[1]), item[0])):
         assert document is not None
         name = _name(document)
@@ -117,7 +119,9 @@ def read_state(tree: Tree, top: str, cache: FactsCache | None = None) -> State:
             except ManifestError as error:
                 unreadable[path] = error.diagnostics[0]  # type: ignore[assignment]
     found = {name: pipelines for name, pipelines in sorted(declared.items()) if pipelines}
-    return State(tree, top, found, unreadable, _pins(tree, top), {} if cache is None else cache)
+    state = State(tree, top, found, unreadable, _pins(tree, top), {} if cache is None else cache)
+    tree.expect(posixpath.join(state.folder_of(name), each.file) for name in found for each in found[name])
+    return state
 
 
 def compare(before: Iterable[State], now: State) -> Comparison:
@@ -181,7 +185,7 @@ def _pipelines(
 
 def _pins(tree: Tree, top: str) -> tuple[str, ...]:
     """The lines of the first file that pins the compiler."""
-    for name in _PINS:
+    for name in PINS:
         way = tree.follow(posixpath.join(top, name))
         if way and way[-1] in tree.entries:
             text = tree.read(way[-1]).decode("utf-8", "replace")

@@ -30,7 +30,7 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting as it is and as it is wanted, plain JSON."""
+    """A setting, or a part of one like ``triggers[0].tag``, as it is and as it is wanted; plain JSON."""
 
     setting: str
     before: Any
@@ -78,7 +78,14 @@ class Plan:
         """How many changes are of one action."""
         return sum(change.action is action for change in self.changes)
 
+    def told(self) -> str:
+        """``2 to create, 1 to change, 0 drifted, 0 orphaned; 5 as they should be``."""
+        told = ", ".join(f"{self.count(action)} {word}" for action, word in _WORDS.items())
+        rest = f"; {len(self.unread)} could not be read" if self.unread else ""
+        return f"{told}; {self.unchanged} as they should be{rest}"
 
+
+_WORDS = {Action.CREATE: "to create", Action.CHANGE: "to change", Action.DRIFT: "drifted", Action.ORPHAN: "orphaned"}
 _ORDER = {action: place for place, action in enumerate(Action)}
 
 
@@ -110,9 +117,9 @@ def _compare(resource: Resource, found: Found | None) -> Change | None:
     if found is None:
         return Change(Action.CREATE, resource.kind, resource.name, wanted=resource)
     differences = tuple(
-        Difference(key, found.settings.get(key), value)
+        difference
         for key, value in resource.settings.items()
-        if found.settings.get(key) != value
+        for difference in _differences(key, found.settings.get(key), value)
     )
     if not found.ours and resource.kind in MARKED:
         differences = (*differences, Difference("managed by mlfleet", False, True))
@@ -122,6 +129,25 @@ def _compare(resource: Resource, found: Found | None) -> Change | None:
     action = Action.DRIFT if by_hand else Action.CHANGE
     hint = "changed by hand since it was applied" if by_hand else ""
     return Change(action, resource.kind, resource.name, differences, hint, resource, found)
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[Difference]:
+    """The smallest parts that differ; lists of texts and numbers are one part."""
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys((*after, *before)):
+            yield from _differences(f"{path}.{key}", before.get(key), after.get(key))
+    elif _of_mappings(before) and _of_mappings(after):
+        for index in range(max(len(before), len(after))):
+            old, new = (rows[index] if index < len(rows) else None for rows in (before, after))
+            yield from _differences(f"{path}[{index}]", old, new)
+    else:
+        yield Difference(path, before, after)
+
+
+def _of_mappings(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def _with_hints(changes: list[Change]) -> Iterator[Change]:

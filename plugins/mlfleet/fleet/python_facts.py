@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlfleet.fleet.path_values import Evaluator, Value, called
@@ -21,11 +21,15 @@ _FUNCTIONS = frozenset((
 ))  # fmt: skip
 # ... or what these methods are called on.
 _METHODS = frozenset(("read_text", "read_bytes", "iterdir", "glob", "rglob", "open", "walk"))
-# `x.open()` and `x.glob()` may be of anything; unless they are told to be of a path, they are taken for something else.
+# `x.open("a")` and `x.glob("a")` may be of anything; unless they are told to be of a path, they are something else.
 _AMBIGUOUS = frozenset(("open", "glob", "walk"))
 _FOLDERS = frozenset(("iterdir", "glob", "rglob", "walk", "listdir", "scandir"))
 _MODULES = frozenset(("import_module", "__import__", "run_module"))
 _RUNNERS = frozenset(("exec", "eval", "run_path", "spec_from_file_location", "SourceFileLoader"))
+# Calls that make a path of their arguments, and so do nothing with it yet.
+_MAKERS = frozenset(("Path", "PurePath", "PosixPath", "PurePosixPath", "str", "fspath", "join", "joinpath", "dirname",
+                     "abspath", "realpath", "normpath", "with_name", "with_suffix", "with_stem"))  # fmt: skip
+_MODE = re.compile(r"[rwxabt+U]{1,4}")
 _PATH_LIKE = re.compile(r"[\w@+ .,=~/-]{1,200}")
 # Parameters of a lightweight component (kfp/dsl/types/type_annotations.py).
 _ARTIFACTS = frozenset(("Input", "Output", "InputPath", "OutputPath"))
@@ -45,6 +49,7 @@ class Facts:
     """What one module takes.
 
     ``reads``    paths that it opens, relative to the top of the repository with a leading ``/``, else to where it runs
+    ``mentions`` paths that it makes and hands on, to whatever may open them
     ``folders``  paths that it looks for modules in
     ``texts``    its constants that could be a path, wherever they end
     ``unknown``  why it cannot be told what it reads, with its line; "" when it can
@@ -53,6 +58,7 @@ class Facts:
 
     imports: list[Import] = field(default_factory=list)
     reads: list[Value] = field(default_factory=list)
+    mentions: list[Value] = field(default_factory=list)
     folders: list[Value] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
     unknown: str = ""
@@ -89,10 +95,25 @@ class _Reader:
                 self.facts.texts.add(text)
             case ast.Call():
                 self._call(node)
+            case ast.Return(value=value):
+                self._mention([value])
+            case ast.arguments(defaults=defaults, kw_defaults=kw_defaults):
+                self._mention([*defaults, *kw_defaults])
+            case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
+                self._mention(elements)
+            case ast.Dict(values=values):
+                self._mention(values)
+
+    def _mention(self, nodes: Iterable[ast.expr | None]) -> None:
+        """Paths that are made of parts; a text in one piece is looked at by itself."""
+        made = (self._values.value(node) for node in nodes if not isinstance(node, ast.Constant))
+        self.facts.mentions += [value for value in made if value is not None]
 
     def _call(self, node: ast.Call) -> None:
         name, owner = called(node)
         self.facts.runs = self.facts.runs or name in _RUNNERS
+        if name not in _MAKERS:
+            self._mention([*node.args, *(word.value for word in node.keywords)])
         if name in _MODULES:
             self._import(node)
         elif name in ("spec_from_file_location", "SourceFileLoader"):
@@ -112,7 +133,7 @@ class _Reader:
             self._add(Value(value.text, exact=False) if name in _FOLDERS else value)
         elif isinstance(owner, ast.Name) and owner.id in ("os", "io", "glob", "codecs", "gzip"):
             self._reads(node, node.args[0] if node.args else None, folder=name in _FOLDERS)
-        elif name not in _AMBIGUOUS:
+        elif name not in _AMBIGUOUS or (name == "open" and _opens_itself(node)):
             self._give_up(node)
 
     def _reads(self, node: ast.Call, what: ast.expr | None, folder: bool = False) -> None:
@@ -146,6 +167,14 @@ class _Reader:
 
     def _give_up(self, node: ast.Call) -> None:
         self.facts.unknown = self.facts.unknown or f"{self._file}:{node.lineno} reads what only running it would tell"
+
+
+def _opens_itself(node: ast.Call) -> bool:
+    """Whether ``x.open()`` opens x: it is given a mode at most, and not what to open."""
+    first = node.args[0] if node.args else None
+    return first is None or (
+        isinstance(first, ast.Constant) and isinstance(first.value, str) and bool(_MODE.fullmatch(first.value))
+    )
 
 
 def _is_path_like(text: str) -> bool:

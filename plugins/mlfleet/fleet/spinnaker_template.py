@@ -60,10 +60,16 @@ class SpinnakerTemplate:
         def lookup(path: str) -> Any:
             if path not in values:
                 raise ConfigError(f"there is no reference ${{{path}}}", self.shown, suggestion(path, values))
-            return values[path]
+            # What stands in the environment's file may name variables of this process.
+            of_environment = path == "registry" or path.startswith("buckets.")
+            return references.resolve_process(values[path]) if of_environment else values[path]
 
         target = deploy.spinnaker
-        found = [Resource(Kind.APPLICATION, target.application, references.resolve(self._application, lookup), origin)]
+        application = references.resolve(self._application, lookup)
+        if application.get("email") == "":
+            raise ConfigError("no owner has an email, which Spinnaker wants of an application", origin,
+                              "Give one of the owners an `email`")  # fmt: skip
+        found = [Resource(Kind.APPLICATION, target.application, application, origin)]
         for written in self._pipelines:
             config = references.resolve(written, lookup)
             config["application"] = target.application

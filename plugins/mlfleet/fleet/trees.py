@@ -10,7 +10,7 @@ import bisect
 import os
 import posixpath
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -22,6 +22,7 @@ _LINK, _MODULE = "120000", "160000"
 # As in the kernel: more links than this in one path are a circle.
 _MAX_LINKS = 40
 _HASH_AT_ONCE = 200
+_ASK_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Tree:
     read_blob: Callable[[str], bytes] = field(repr=False)
     dirty: frozenset[str] = frozenset()
     on_disk: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    fetch: Callable[[Iterable[str]], None] = field(default=lambda ids: None, repr=False)
+
+    def expect(self, paths: Iterable[str]) -> None:
+        """Reads contents in one go that will be asked for; what is not there is left out."""
+        self.fetch([self.entries[path].id for path in paths if path in self.entries and path not in self.on_disk])
 
     def read(self, path: str) -> bytes:
         """The content of a file; of a link, where it leads. b"" for a submodule."""
@@ -144,7 +150,7 @@ class Trees:
 
     def of_commit(self, commit: str) -> Tree:
         """The files of a commit, named by its full id."""
-        return Tree(commit, self._listed(commit), self._blob)
+        return Tree(commit, self._listed(commit), self._blob, fetch=self._fetch)
 
     def of_work_tree(self) -> Tree:
         """The files as they lie there, without those that git ignores."""
@@ -160,7 +166,7 @@ class Trees:
         for path, entry, content in self._lying_there(changed):
             entries[path] = entry
             on_disk[path] = content
-        return Tree(head, entries, self._blob, frozenset(changed), on_disk)
+        return Tree(head, entries, self._blob, frozenset(changed), on_disk, self._fetch)
 
     def _listed(self, commit: str) -> dict[str, Entry]:
         entries = {}
@@ -190,10 +196,17 @@ class Trees:
 
     def _blob(self, id: str) -> bytes:
         if id not in self._blobs:
-            self._blobs[id] = self._read(id)
+            self._fetch([id])
         return self._blobs[id]
 
-    def _read(self, id: str) -> bytes:
+    def _fetch(self, ids: Iterable[str]) -> None:
+        missing = [id for id in dict.fromkeys(ids) if id not in self._blobs]
+        # So few at a time that the questions fit into the pipe: git may wait for its answers to be read.
+        for start in range(0, len(missing), _ASK_AT_ONCE):
+            some = missing[start : start + _ASK_AT_ONCE]
+            self._blobs.update(zip(some, self._read(some), strict=True))
+
+    def _read(self, ids: list[str]) -> Iterator[bytes]:
         if self._reader is None:
             self._reader = subprocess.Popen(
                 ["git", "cat-file", "--batch"], cwd=self.git.top, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -202,11 +215,12 @@ class Trees:
         assert self._reader.stdin is not None
         assert self._reader.stdout is not None
         try:
-            self._reader.stdin.write(f"{id}\n".encode())
+            self._reader.stdin.write("".join(f"{id}\n" for id in ids).encode())
             self._reader.stdin.flush()
-            head = self._reader.stdout.readline().split()
-            if len(head) != 3:
-                raise GitError(f"git has no content {id}", str(self.git.top), "Look at it with `git fsck`")
-            return self._reader.stdout.read(int(head[2]) + 1)[:-1]
+            for id in ids:
+                head = self._reader.stdout.readline().split()
+                if len(head) != 3:
+                    raise GitError(f"git has no content {id}", str(self.git.top), "Look at it with `git fsck`")
+                yield self._reader.stdout.read(int(head[2]) + 1)[:-1]
         except OSError as error:
             raise GitError(f"git cat-file ended: {error}", str(self.git.top)) from error

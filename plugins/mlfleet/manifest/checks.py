@@ -17,6 +17,7 @@ from mlfleet.manifest.data_checks import check_data
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.image_checks import check_base, check_image
 from mlfleet.manifest.names import is_project_name
 from mlfleet.manifest.step_checks import check_step_code, check_steps, steps_of
 from mlfleet.manifest.tasks import ALL, tasks_of
@@ -58,6 +59,7 @@ def check(document: Document, surroundings: Surroundings) -> None:
     """Adds what is wrong beyond single fields; the document must have data."""
     _check_experiments(document)
     check_data(document)
+    check_image(document)
     _check_schedule(document)
     _check_sections(document)
     check_training(document, surroundings.environments)
@@ -69,6 +71,7 @@ def check(document: Document, surroundings: Surroundings) -> None:
         _check_files(document, surroundings.root, surroundings.folder)
         check_code(document, surroundings.folder)
         check_step_code(document, surroundings.folder)
+        check_base(document, surroundings.folder)
         check_build_context(document, surroundings.root, surroundings.folder)
 
 
@@ -236,7 +239,9 @@ def _allowed(document: Document, path: Path) -> tuple[str, ...]:
         polyaxon = at(document.data, "training", "polyaxon")
         earlier = _POLYAXON + (_BEST if at(polyaxon, "matrix") and at(polyaxon, "best_by") else ()) if polyaxon else ()
         return _RUN + _EXPERIMENT + earlier
-    if path[:2] == ("image", "args") or (path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",))):
+    if path[:2] in (("image", "args"), ("image", "base")) or (
+        path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",))
+    ):
         return _RUN
     return ()
 

@@ -141,6 +141,17 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         ),
     },
     "Image": {
+        "backend": Words(
+            "What builds it: buildah, in the slot of the worker. Cloud Build is not wired to manifests yet.",
+            ("buildah",),
+        ),
+        "base": Words(
+            "Value of the build argument BASE, which the Dockerfile uses as `FROM ${BASE}`. Takes references.",
+            ("${env.base_image}", "python:3.12-slim"),
+        ),
+        "platforms": Words(
+            "What the image runs on; without it, what the worker does. buildah builds for one.", (["linux/amd64"],)
+        ),
         "dockerfile": Words("Relative to include/pipelines/<project>.", ("Dockerfile",)),
         "context": Words("Folder whose files the build sees, relative to include/pipelines/<project>.", (".",)),
         "repository": Words(
@@ -172,6 +183,11 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     "SpinnakerTarget": {
         "application": Words("Name of the Spinnaker application.", ("prices",)),
         "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+        "tag_pattern": Words(
+            "The tag pattern of the pipeline's docker trigger. It must match every release and no build; a release "
+            "looks whether Spinnaker has the same.",
+            ("^release-.*$",),
+        ),
     },
     "Steps": {
         "before_training": Words(

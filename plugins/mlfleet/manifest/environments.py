@@ -14,8 +14,8 @@
     quotas: {pools: {gpu: {slots: 4}}}
     nodes: {pools: {gpu: {selector: {pool: gpu}}}, ...}                   # what `node_pool` and `preemptible` mean
 
-``${process.NAME}`` is a variable of the Airflow process; it is read when a task runs, so a manifest can be checked
-where it is not set.
+``${process.NAME}`` in ``values``, ``registry`` and ``buckets`` is a variable of the process; it is read when a task
+runs, or a plan is made, so a manifest can be checked where it is not set.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class Nodes(Section):
 class Environment(Section):
     """One environment; ``values`` as written, with ``${process.NAME}`` unresolved.
 
-    ``fleet`` marks what this repository has made in systems that it shares with others.
+    ``fleet`` marks what this repository has made in systems that it shares with others. ``branches`` are patterns of
+    the git branches whose pipelines `mlfleet pipelines upload` brings here; without it ``main`` for prod, and any other
+    one for dev.
     """
 
     name: Text
@@ -153,6 +155,7 @@ class Environment(Section):
     kfp: KFPPlace = KFPPlace()
     spinnaker: SpinnakerPlace | None = None
     quotas: Quotas = Quotas()
+    branches: list[Text] | None = None
     values: dict[str, JsonValue] = Field(default_factory=dict)
     pages: Pages = Pages()
     nodes: Nodes | None = None
@@ -211,11 +214,14 @@ def environment_names(folder: Path) -> list[str]:
 
 
 def _check_values(document: Document, environment: Environment) -> None:
-    for key, value in environment.values.items():
+    written: dict[tuple[str, ...], JsonValue] = {("values", key): value for key, value in environment.values.items()}
+    written |= {("buckets", key): value for key, value in environment.buckets.items()}
+    written[("registry",)] = environment.registry
+    for path, value in written.items():
         if not isinstance(value, str):
             continue
         try:
-            for path in references.paths_in(value):
-                references.check(path, (references.PROCESS_SCOPE,))
+            for reference in references.paths_in(value):
+                references.check(reference, (references.PROCESS_SCOPE,))
         except references.BadReference as problem:
-            document.report("MF014", ("values", key), problem.summary, problem.fix)
+            document.report("MF014", path, problem.summary, problem.fix)

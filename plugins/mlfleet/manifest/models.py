@@ -15,10 +15,12 @@ from mlfleet.manifest.data import DataRequirement
 from mlfleet.manifest.names import (
     Assets,
     GitHubName,
+    ImageReference,
     ImportPath,
     LabelName,
     LabelValue,
     PipelineFunction,
+    Platform,
     ProjectName,
     RelativePath,
     Repository,
@@ -27,7 +29,7 @@ from mlfleet.manifest.names import (
 )
 from mlfleet.manifest.sections import Direction, Params, Section
 from mlfleet.manifest.training import Training, TrainingOverride, overridden
-from mlfleet.manifest.values import Crons, Day, Duration, ExperimentName, Text, TimeZone, slug_of
+from mlfleet.manifest.values import Crons, Day, Duration, ExperimentName, TagPattern, Text, TimeZone, slug_of
 
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
@@ -125,8 +127,11 @@ class ImageModels(Section):
 class Image(Section):
     """The one image of the project; ``repository`` is a path in the registry of the environment."""
 
+    backend: Literal["buildah", "cloud_build"] = "buildah"
     dockerfile: RelativePath = "Dockerfile"
     context: RelativePath = "."
+    base: ImageReference | None = None
+    platforms: list[Platform] | None = Field(default=None, min_length=1, max_length=8)
     repository: Repository | None = None
     args: Params = Field(default_factory=dict)
     models: ImageModels = ImageModels()
@@ -137,6 +142,7 @@ class SpinnakerTarget(Section):
 
     application: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,200}$")]
     pipeline: Text
+    tag_pattern: TagPattern | None = None
 
 
 class Deploy(Section):

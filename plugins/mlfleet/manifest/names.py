@@ -127,6 +127,12 @@ def _check_absolute(path: str) -> str:
     return path
 
 
+def _check_platform(name: str) -> str:
+    if not re.fullmatch(r"linux/[a-z0-9]+(/v[0-9]+)?", name):
+        raise wrong(f"{name!r} is not a platform of images", "write it like linux/amd64 or linux/arm64")
+    return name
+
+
 def _check_commit(commit: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{7,40}|\$\{git\.commit\}", commit):
         raise wrong(f"{commit!r} is not a commit", "7 to 40 hexadecimal digits, or ${git.commit} for that of the DAG")
@@ -165,4 +171,5 @@ QueueName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_ch
 NodePoolName = Annotated[str, AfterValidator(_label("node pool"))]
 VolumeName = Annotated[str, AfterValidator(_label("volume"))]
 AbsolutePath = Annotated[str, StringConstraints(max_length=300), AfterValidator(_check_absolute)]
+Platform = Annotated[str, AfterValidator(_check_platform), _shape("^linux/[a-z0-9]+(/v[0-9]+)?$")]
 Commit = Annotated[str, AfterValidator(_check_commit)]

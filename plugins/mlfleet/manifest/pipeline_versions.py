@@ -1,26 +1,34 @@
 """How the uploaded versions of a KFP pipeline are called: who uploads them and who looks for them must agree.
 
-A project's pipeline has the project's name. A version is ``<branch>_<commit>``: the branch with everything but letters,
-digits, ``.`` and ``-`` replaced, then 7 to 40 hexadecimal digits. KFP takes 127 characters (kfp.md 5).
+A project's pipeline has the project's name. A version is ``<branch>_<commit>``: small letters, digits and hyphens of
+the branch, then the first twelve digits of the commit. KFP takes 127 characters (kfp.md 5).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 
 MAX_LENGTH = 127
 COMMIT_DIGITS = 12
-_LONGEST_BRANCH = MAX_LENGTH - 1 - 40
+_MAX_SLUG = MAX_LENGTH - COMMIT_DIGITS - 1
+_HASH_DIGITS = 8
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 def branch_slug(branch: str) -> str:
-    """``feature/Größe`` as ``feature-Gr-e``; one that is too long ends in a digest of the whole."""
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", branch)
-    if len(slug) <= _LONGEST_BRANCH:
+    """The branch as it stands in the names of versions.
+
+    Two branches never have the same: one that is changed in becoming a slug carries a hash of what it was.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", branch.lower()).strip("-")
+    # A branch that looks as if it carried a hash gets one too.
+    if slug == branch and len(slug) <= _MAX_SLUG and not re.search(rf"-[0-9a-f]{{{_HASH_DIGITS}}}$", slug):
         return slug
-    return f"{slug[: _LONGEST_BRANCH - 9]}-{hashlib.sha256(branch.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(os.fsencode(branch)).hexdigest()[:_HASH_DIGITS]
+    kept = slug[: _MAX_SLUG - _HASH_DIGITS - 1].strip("-")
+    return f"{kept}-{digest}" if kept else f"branch-{digest}"
 
 
 def version_name(branch: str, commit: str) -> str:
@@ -31,7 +39,7 @@ def version_name(branch: str, commit: str) -> str:
 def is_of_branch(name: str, branch: str) -> bool:
     """Whether a version was uploaded from this branch."""
     slug, _, commit = name.rpartition("_")
-    return slug == branch_slug(branch) and bool(_COMMIT.fullmatch(commit))
+    return bool(_COMMIT.fullmatch(commit)) and slug == branch_slug(branch)
 
 
 def is_of_commit(name: str, commit: str) -> bool:

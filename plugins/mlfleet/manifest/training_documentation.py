@@ -150,7 +150,9 @@ TRAINING_WORDS: dict[str, dict[str, Words]] = {
     },
     "EarlyStopping": {
         "value": Words("A run whose metric is at least that good is enough.", (300,)),
-        "failed_percent": Words("The search fails when this share of its runs has failed.", (50,)),
+        "failed_percent": Words(
+            "The search ends when this share of its runs has failed; what succeeded until then counts.", (50,)
+        ),
         "metric": Words("The output of the runs that is compared; without it that of `best_by`.", ("mae",)),
         "direction": Words("Which way is better; without it that of `best_by`.", ("min",)),
     },

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mlfleet.clients.container_registry import ContainerRegistryClient
-from mlfleet.clients.spinnaker_trigger import concurrency_warning, trigger_problems
+from mlfleet.clients.spinnaker_trigger import concurrency_warning, other_patterns, trigger_problems
 from mlfleet.errors import ConfigError, Conflict, NotFound
 from mlfleet.hooks.container_registry import ContainerRegistryHook
 from mlfleet.hooks.registry_access import page_of, registry_of
@@ -50,6 +50,7 @@ class ReleaseOperator(MlfleetOperator):
     ``evaluate_task_id``  None for a project without an evaluation
     ``min_improvement``   the share by which every metric must be better than that of the live model; None: not asked
     ``repository``        overrides the one of the build
+    ``tag_pattern``       what the docker trigger must have as its tag pattern; None: any that matches the tag
 
     Returns ``{"released", "tag", "digest", "repository", "registry", "n", "reason", "released_at_ms"}``; the last is an
     epoch time before the tag could be seen. XCom ``decision`` holds ``{"released", "reason", "guard"}`` either way.
@@ -66,6 +67,7 @@ class ReleaseOperator(MlfleetOperator):
         repository: str | None = None,
         application: str | None = None,
         pipeline: str | None = None,
+        tag_pattern: str | None = None,
         spinnaker_conn_id: str | None = None,
         container_registry_conn_id: str = ContainerRegistryHook.default_conn_name,
         **kwargs: Any,
@@ -78,6 +80,7 @@ class ReleaseOperator(MlfleetOperator):
         self.build_task_id, self.evaluate_task_id = build_task_id, evaluate_task_id
         self.min_improvement = min_improvement
         self.repository, self.application, self.pipeline = repository, application, pipeline
+        self.tag_pattern = tag_pattern
         self.spinnaker_conn_id, self.container_registry_conn_id = spinnaker_conn_id, container_registry_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -169,6 +172,11 @@ class ReleaseOperator(MlfleetOperator):
             todo = "Create it, or correct deploy.spinnaker of the manifest; nothing was pushed"
             raise ConfigError(f"there is no such pipeline: {exc}", where, todo) from None
         problems = trigger_problems(config, repository, tag)
+        others = other_patterns(config, repository, self.tag_pattern) if self.tag_pattern else []
+        if others and not problems:
+            raise ConfigError(f"a docker trigger for {repository} has the tag pattern {others[0]!r}, and not "
+                              f"{self.tag_pattern!r}", where, "Correct the trigger, or deploy.spinnaker.tag_pattern of "
+                              "the manifest; nothing was pushed")  # fmt: skip
         if problems:
             raise ConfigError(f"pushing {repository}:{tag} would deploy nothing: {'; '.join(problems)}", where,
                               "Correct the pipeline's docker trigger; nothing was pushed")  # fmt: skip

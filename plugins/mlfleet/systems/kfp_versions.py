@@ -29,7 +29,8 @@ async def find_version(client: KFPClient, pipeline: str, selector: Mapping[str, 
         return fitting[0]
     asked = " ".join(f"{word} {value}" for word, value in selector.items())
     there = versions or await client.list_versions(found.pipeline_id)
-    raise _none(pipeline, f"it has no version of {asked}; {_named(there)}")
+    hint = "" if "name" in selector else "; what changes nothing of a pipeline is not uploaded again"
+    raise _none(pipeline, f"it has no version of {asked}; {_named(there)}{hint}")
 
 
 async def read_version(client: KFPClient, pipeline: str, pipeline_id: str, version_id: str) -> PipelineVersion:

@@ -43,6 +43,7 @@ _STATES = {
     ),
     **dict.fromkeys(("running", "processing", "warning", "retrying"), JobState.RUNNING),
 }
+_NONE_SUCCEEDED = "early stopping ended the search before any of its runs succeeded"
 # A run that failed before it was in one of these was refused by the compiler (unknown connection, bad matrix).
 _ACCEPTED = frozenset({"queued", "scheduled", "starting", "running", "processing", "retrying"})
 
@@ -135,6 +136,8 @@ class PolyaxonSystem:
             if status.state in {JobState.FAILED, JobState.STOPPED}:
                 history = await self._client.statuses(self._project, uuid)
                 status = self._explained(status, run, history.conditions)
+                if status.state is JobState.SUCCEEDED and not await self._has_success(uuid):
+                    status = replace(status, state=JobState.FAILED, reason=_NONE_SUCCEEDED)
             found[uuid] = status
         return found
 
@@ -185,6 +188,10 @@ class PolyaxonSystem:
             "started_at": run.started_at.isoformat() if run.started_at else None,
             "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         }
+
+    async def _has_success(self, job_id: str) -> bool:
+        """Whether any run of a search succeeded: one that too many failed runs ended looks like one that is done."""
+        return any(child.status == "succeeded" for child in await self._client.children(self._project, job_id))
 
     async def _best(self, job_id: str) -> dict[str, Any] | None:
         """The best succeeded child; raises SpecError when no child has the metric."""

@@ -39,6 +39,8 @@ CALLS = {
     "create_run": (False, create),
     "get_run": (True, lambda c: c.get_run(R)),
     "list_runs": (True, lambda c: c.list_runs()),
+    "delete_version": (True, lambda c: c.delete_version("i", "v")),
+    "unfinished_runs": (True, lambda c: c.unfinished_runs()),
     "find_runs": (True, lambda c: c.find_runs("n")),
     "runs_by_id": (True, lambda c: c.runs_by_id([R])),
     "terminate": (True, lambda c: c.terminate(R)),

@@ -264,7 +264,7 @@ def test_what_the_command_prints(root: Path, capsys: pytest.CaptureFixture[str])
         ("import os\nHERE = os.path.dirname(os.path.abspath(__file__))\n"
          "for name in 'ab':\n    open(f'{HERE}/../../components/two/{name}.py')", {"two/__init__", "two/three"}),
         ("open(input())", "everything"),
-        ("import zipfile\nzipfile.ZipFile('a.zip').open('b')", set()),
+        ("import zipfile\nzipfile.ZipFile('a.zip').open('member')", set()),
         ("def f(where):\n    return where.read_text()", "everything"),
         ("def f(where):\n    return open(where)\nf('../../components/one.py')", "everything"),
         ("WHERE = 'components/one.py'\nimport helper\nhelper.read(WHERE)", {"one"}),
@@ -277,6 +277,15 @@ def test_what_the_command_prints(root: Path, capsys: pytest.CaptureFixture[str])
          {"one"}),
         ("exec(open('../../components/runner.py').read())", {"runner", "__init__", "one"}),
         ("import runpy\nrunpy.run_path('../../components/runner.py')", {"runner", "__init__", "one"}),
+        ("def f(path):\n    with path.open() as file:\n        return file.read()", "everything"),
+        ("def f(path):\n    return path.open('rb').read()", "everything"),
+        ("import json, pandas\nfrom pathlib import Path\nROOT = Path(__file__).parents[2]\nprint(ROOT)\n"
+         "pandas.read_csv(ROOT / 'components' / 'two' / 'three.py')", {"two/three"}),
+        ("from pathlib import Path\nimport helper\nROOT = Path(__file__).parents[2]\nSHARED = ROOT / 'components'\n"
+         "FILES = [SHARED / 'one.py']\ndef f(path=SHARED / 'two' / 'three.py'):\n    return SHARED / 'unused.py'",
+         {"one", "two/three", "unused"}),
+        ("from pathlib import Path\nimport helper\nhelper.all_of(Path(__file__).parents[2] / 'components' / 'two')",
+         {"two/__init__", "two/three"}),
         ("this is no Python", set()),
         ("from ....... import far", set()),
     ],

@@ -169,6 +169,16 @@ def test_the_namespace_that_both_say_is_asked_for(fleet: FleetRepository) -> Non
     assert {url.params.get("namespace") for url in asked if url.host == "kfp"} == {"ml-team"}
 
 
+def test_an_environment_asks_no_other_one(fleet: FleetRepository, world: World) -> None:
+    (fleet.root / "include" / "environments" / "prod.yaml").write_text(
+        "name: prod\nconnections: {polyaxon: polyaxon_prod, kfp: kfp_prod}\n"
+    )
+    prod = connections(polyaxon="http://plx-prod", kfp="http://kfp-prod")
+    environ = {**EVERYWHERE, **{name.replace("DEFAULT", "PROD"): value for name, value in prod.items()}}
+    fleet.prepared(Wire(environ, httpx.MockTransport(world), RetryPolicy.once())).plan()
+    assert {request.split()[1].partition("/")[0] for request in world.requests} == {"plx", "kfp"}
+
+
 def test_apply_asks_once_for_changes_and_once_more_for_what_goes(
     command: Callable[..., tuple[int, str, str]], fleet: FleetRepository, world: World
 ) -> None:

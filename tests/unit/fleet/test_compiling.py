@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from mlfleet.cli import main
+from mlfleet.cli.exits import USAGE
 from mlfleet.errors import ConfigError
 from mlfleet.fleet.compiling import Compiled, Compiling, Refused
 from mlfleet.fleet.git import Git as Repository
@@ -179,7 +180,7 @@ def test_the_command(tmp_path: Path, git: Git, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.split()[:2] == ["prices", "compiled"]
     assert main([*command, "cards"]) == 0
     assert capsys.readouterr().out.split()[:2] == ["cards", "cached"]
-    assert main([*command, "card"]) == 2
+    assert main([*command, "card"]) == USAGE
     assert "did you mean 'cards'?" in capsys.readouterr().err
 
 

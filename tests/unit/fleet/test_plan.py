@@ -48,6 +48,19 @@ def test_what_is_not_ours_yet_is_taken_over_and_never_an_orphan() -> None:
     assert actions(plan([], [there(ours=False, applied="")])) == []
 
 
+def test_the_part_that_differs_is_told() -> None:
+    stages = [{"refId": "1", "type": "wait"}, {"refId": "2", "type": "deployManifest"}]
+    wanted = {"triggers": [{"type": "docker", "tag": "^release-.*$"}], "stages": stages}
+    before = {"triggers": [{"type": "docker", "tag": ".*", "extra": 1}], "stages": stages[:1]}
+    found = Found(Kind.PIPELINE, "shop/deploy", before, True, "12345678")
+    (change,) = plan([Resource(Kind.PIPELINE, "shop/deploy", wanted)], [found]).changes
+    assert [(each.setting, each.before, each.after) for each in change.differences] == [
+        ("triggers[0].tag", ".*", "^release-.*$"),
+        ("triggers[0].extra", 1, None),
+        ("stages[1]", None, stages[1]),
+    ]
+
+
 def test_an_experiment_cannot_be_marked_later_and_needs_not() -> None:
     wanted = Resource(Kind.EXPERIMENT, "prices.default", {"state": "active"})
     assert plan([wanted], [Found(Kind.EXPERIMENT, "prices.default", {"state": "active"})]).changes == ()

@@ -150,6 +150,29 @@ def test_a_template_that_would_do_harm_is_refused(fleet: FleetRepository, old: s
     assert "include/deploy.yaml" in str(caught.value)
 
 
+def test_the_environment_may_name_variables_of_the_process(
+    fleet: FleetRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(fleet, "prices", DEPLOY)
+    fleet.say_environment(PLACE + 'registry: "${process.THE_REGISTRY}"\nbuckets: {models: "gs://${process.TEAM}"}\n')
+    path = fleet.root / "include" / "deploy.yaml"
+    path.write_text(TEMPLATE + '    notes: "${registry} ${buckets.models}"\n')
+    with pytest.raises(ConfigError, match="THE_REGISTRY is not set"):
+        wanted(fleet)
+    monkeypatch.setenv("THE_REGISTRY", "registry.test")
+    monkeypatch.setenv("TEAM", "acme")
+    assert wanted(fleet).of([Kind.PIPELINE])[0].settings["notes"] == "registry.test gs://acme"
+
+
+def test_an_application_needs_an_email(fleet: FleetRepository) -> None:
+    add(fleet, "prices", DEPLOY)
+    fleet.say_environment(PLACE)
+    path = fleet.manifest("prices")
+    path.write_text(path.read_text().replace(', email: "p@example.com"', ""))
+    with pytest.raises(ConfigError, match=r"no owner has an email.*include/projects/prices.yaml"):
+        wanted(fleet)
+
+
 def test_a_template_that_is_not_there_or_not_in_the_repository(fleet: FleetRepository) -> None:
     add(fleet, "prices", DEPLOY)
     fleet.say_environment(PLACE.replace("include/deploy.yaml", "include/gone.yaml"))

@@ -42,6 +42,8 @@ def test_an_environment_needs_none_of_it(repository: Repository) -> None:
         ("quotas: {pools: {gpu: {slots: 2, slot: 2}}}", "quotas.pools.gpu.slot"),
         ("spinnaker: {account: a}", "spinnaker.template"),
         ("polyaxon: {token: t}", "polyaxon.token"),
+        ('registry: "${env.x}"', "registry"),
+        ('buckets: {models: "${process.A"}', "buckets.models"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(repository: Repository, line: str, where: str) -> None:

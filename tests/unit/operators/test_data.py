@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,12 +11,23 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import AssetEventsResult
+from google.api_core.exceptions import Forbidden
 
 from mlfleet.errors import ConfigError, TransientError
 from mlfleet.operators.data import AssetEventSensor, BigQueryPartitionSensor, GCSObjectSensor, partition_id
 from tests.support.delivery import Run
+from tests.support.google_wire import CONNECTION, GoogleWire, google_wire
 
 STATIC = {"static": {"env.bucket": "acme-dev", "project.name": "prices"}}
+
+
+def event_of(waiting: TaskDeferred) -> Any:
+    """What the trigger fires."""
+
+    async def first() -> Any:
+        return (await asyncio.wait_for(anext(aiter(waiting.trigger.run())), 20)).payload
+
+    return asyncio.run(first())
 
 
 def deferred(task: Any) -> TaskDeferred:
@@ -24,34 +37,12 @@ def deferred(task: Any) -> TaskDeferred:
 
 
 @pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The provider's hooks: what they are asked, and whether it is there."""
-    asked: dict[str, Any] = {"there": False}
-
-    def exists(self: Any, bucket: str, name: str, *_: Any) -> bool:
-        asked["object"] = (self.gcp_conn_id, bucket, name)
-        return bool(asked["there"])
-
-    def listed(self: Any, bucket: str, match_glob: str) -> list[str]:
-        asked["glob"] = (bucket, match_glob)
-        return ["x"] if asked["there"] else []
-
-    def partition(self: Any, **where: str) -> bool:
-        asked["partition"] = where
-        return bool(asked["there"])
-
-    # The line between us and the provider: its hooks reach for credentials of Google, which no test has.
-    hooks = "airflow.providers.google.cloud.hooks"
-    monkeypatch.setattr(f"{hooks}.gcs.GCSHook.__init__", _init)
-    monkeypatch.setattr(f"{hooks}.gcs.GCSHook.exists", exists)
-    monkeypatch.setattr(f"{hooks}.gcs.GCSHook.list", listed)
-    monkeypatch.setattr(f"{hooks}.bigquery.BigQueryHook.__init__", _init)
-    monkeypatch.setattr(f"{hooks}.bigquery.BigQueryHook.table_partition_exists", partition)
-    return asked
-
-
-def _init(self: Any, gcp_conn_id: str = "", **_: Any) -> None:
-    self.gcp_conn_id = gcp_conn_id
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleWire]:
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_DEV", CONNECTION)
+    with google_wire() as wire:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", wire.url)
+        yield wire
 
 
 def gcs(**more: Any) -> GCSObjectSensor:
@@ -61,33 +52,44 @@ def gcs(**more: Any) -> GCSObjectSensor:
     )  # fmt: skip
 
 
-def test_an_object_is_waited_for_in_the_triggerer(hooks: dict[str, Any]) -> None:
-    waiting = deferred(gcs())
-    assert hooks["object"] == ("google_dev", "acme-dev", "prices/2026-11-10/_SUCCESS")
-    kind, arguments = waiting.trigger.serialize()
-    assert kind.endswith("GCSBlobTrigger")
-    assert (arguments["bucket"], arguments["object_name"]) == ("acme-dev", "prices/2026-11-10/_SUCCESS")
+def test_an_object_is_waited_for_in_the_triggerer(google: GoogleWire) -> None:
+    task = gcs()
+    waiting = deferred(task)
+    assert google.asked[-1] == "/storage/v1/b/acme-dev/o/prices/2026-11-10/_SUCCESS"
+    _, arguments = waiting.trigger.serialize()
     assert (arguments["google_cloud_conn_id"], arguments["poke_interval"]) == ("google_dev", 300)
     assert waiting.timeout == timedelta(hours=6)
-    assert waiting.method_name == "execute_complete"
+    google.objects.add("acme-dev/prices/2026-11-10/_SUCCESS")
+    getattr(task, waiting.method_name)(Run().context(), event_of(waiting))
 
 
-def test_what_is_there_is_not_waited_for(hooks: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    hooks["there"] = True
+def test_what_is_there_is_not_waited_for(google: GoogleWire, caplog: pytest.LogCaptureFixture) -> None:
+    google.objects.add("acme-dev/prices/2026-11-10/_SUCCESS")
     assert gcs().execute(Run().context()) is None
     assert gcs(glob=True).execute(Run().context()) is None
-    assert hooks["glob"] == ("acme-dev", "prices/2026-11-10/_SUCCESS")
+    assert google.asked[-1] == "prices/2026-11-10/_SUCCESS"
     assert "outside of the Task Runner" not in caplog.text
 
 
-def test_a_partition_is_waited_for_by_its_id(hooks: dict[str, Any]) -> None:
+def test_a_partition_is_waited_for_by_its_id(google: GoogleWire) -> None:
     task = BigQueryPartitionSensor(
-        task_id="orders", project="acme", dataset="sales", table="orders", partition="${data.start}", references=STATIC
-    )
+        task_id="orders", project="acme", dataset="sales", table="orders", partition="${data.start}", references=STATIC,
+        gcp_conn_id="google_dev",
+    )  # fmt: skip
     _, arguments = deferred(task).trigger.serialize()
     where = {"project_id": "acme", "dataset_id": "sales", "table_id": "orders", "partition_id": "20261109"}
-    assert hooks["partition"] == where
     assert {name: arguments[name] for name in where} == where
+    google.partitions.add("acme.sales.orders$20261109")
+    assert task.execute(Run().context()) is None
+
+
+def test_a_bucket_that_is_not_ours_is_a_failure_and_not_a_wait(google: GoogleWire) -> None:
+    waiting = deferred(gcs())
+    google.broken = True
+    with pytest.raises(Forbidden):
+        gcs().execute(Run().context())
+    with pytest.raises(TransientError, match="403"):
+        gcs().execute_complete(Run().context(), event_of(waiting))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +109,6 @@ def test_ids_of_partitions(text: str, expected: str) -> None:
 def test_what_the_trigger_says_is_the_end() -> None:
     task, context = gcs(), Run().context()
     task.execute_complete(context, {"status": "success", "message": "it is there"})
-    with pytest.raises(TransientError, match="403 Forbidden"):
-        task.execute_complete(context, {"status": "error", "message": "403 Forbidden"})
     # The provider's BigQuery trigger gives no reason (triggers/bigquery.py).
     with pytest.raises(TransientError, match="without a reason"):
         task.execute_complete(context, {"status": "error"})

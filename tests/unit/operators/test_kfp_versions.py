@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from mlfleet.errors import SpecError
+from mlfleet.manifest.pipeline_versions import version_name
 from mlfleet.operators.kfp import KFPRunOperator
 from tests.support.delivery import Run
 from tests.support.kfp_wire import CONNECTION, KFPWire, kfp_wire
 
+FIX = version_name("fix/1", "fedcba987654" + "0" * 28)
 COMMIT = "0123abc456789" + "0" * 27
 
 
@@ -20,7 +22,7 @@ COMMIT = "0123abc456789" + "0" * 27
 def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[KFPWire]:
     monkeypatch.setenv("AIRFLOW_CONN_KFP_DEFAULT", CONNECTION)
     with kfp_wire() as wire:
-        wire.versions = ["fix-1_fedcba987654", "main_0123abc45678", "main_aaaaaaaaaaaa", "hand-made"]
+        wire.versions = [FIX, "main_0123abc45678", "main_aaaaaaaaaaaa", "hand-made"]
         yield wire
 
 
@@ -41,7 +43,7 @@ def spec_of(run: Run, pipeline: str = "churn", **selector: str) -> dict[str, Any
     ("selector", "name"),
     [
         ({"branch": "main"}, "main_0123abc45678"),
-        ({"branch": "${env.branch}"}, "fix-1_fedcba987654"),
+        ({"branch": "${env.branch}"}, FIX),
         ({"commit": "${git.commit}"}, "main_0123abc45678"),
         ({"commit": "aaaaaaa"}, "main_aaaaaaaaaaaa"),
         ({"name": "hand-made"}, "hand-made"),
@@ -58,7 +60,7 @@ def test_a_rerun_runs_what_the_first_try_ran(wire: KFPWire) -> None:
     first = spec_of(run, branch="main")
     wire.versions.insert(0, "main_bbbbbbbbbbbb")
     assert spec_of(run.cleared(), branch="main") == first
-    assert spec_of(run, branch="fix/1")["version_name"] == "fix-1_fedcba987654"
+    assert spec_of(run, branch="fix/1")["version_name"] == FIX
     run.store.delete("mlfleet_version")
     assert spec_of(run, branch="main")["version_name"] == "main_bbbbbbbbbbbb"
 
@@ -66,8 +68,8 @@ def test_a_rerun_runs_what_the_first_try_ran(wire: KFPWire) -> None:
 @pytest.mark.parametrize(
     ("pipeline", "selector", "says"),
     [
-        ("churn", {"branch": "dev"}, "no version of branch dev; it has fix-1_fedcba987654, main_0123abc45678"),
-        ("churn", {"name": "main"}, "no version of name main; it has fix-1_fedcba987654"),
+        ("churn", {"branch": "dev"}, f"no version of branch dev; it has {FIX}, main_0123abc45678"),
+        ("churn", {"name": "main"}, f"no version of name main; it has {FIX}"),
         ("chrun", {"branch": "main"}, "chrun.*there is no pipeline of that name"),
     ],
 )

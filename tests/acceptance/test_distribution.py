@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = REPOSITORY / ".sandbox" / "uv" / "bin" / "uv"
-BASE_ROOMS = ("errors", "manifest", "clients", "remote", "systems", "cli")
+BASE_ROOMS = ("errors", "manifest", "clients", "remote", "systems", "components", "cli")
 
 
 def run(*command: object, cwd: Path = REPOSITORY, **environment: str) -> str:

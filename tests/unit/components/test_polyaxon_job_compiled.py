@@ -59,6 +59,15 @@ def test_every_input_and_output_is_described(name: str) -> None:
         assert f"\n        {key}: " in described
 
 
+def test_no_command_word_can_hold_a_secret(tmp_path: Path) -> None:
+    """Values of variables would be in the compiled file; there is none, in either form."""
+    for pipeline in (pipelines.lightweight_job, pipelines.container_job):
+        ir, _ = compiled(pipeline, tmp_path)
+        for executor in ir["deploymentSpec"]["executors"].values():
+            assert "env" not in executor["container"]
+            assert not any("--token" in word or "--password" in word for word in executor["container"].get("args", []))
+
+
 def test_compiling_is_repeatable(tmp_path: Path) -> None:
     assert compiled(pipelines.container_job, tmp_path) == compiled(pipelines.container_job, tmp_path)
 

@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 from mlfleet.cli import main
-from mlfleet.fleet.branches import version_name
 from mlfleet.fleet.compiling import Compiled
 from mlfleet.fleet.connecting import connect_kfp
 from mlfleet.fleet.ir import content_hash, stored
@@ -23,6 +22,7 @@ from mlfleet.fleet.pipelines import Declared
 from mlfleet.fleet.pruning import Rule, find_old, remove
 from mlfleet.fleet.uploading import Action, Source, Uploaded, upload_all
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.pipeline_versions import version_name
 from mlfleet.systems.kfp_batch import compile_many
 from mlfleet.systems.kfp_package import PipelinePackage
 from tests.support.chaos.interposer import Act, Interposer

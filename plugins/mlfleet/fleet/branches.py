@@ -1,4 +1,4 @@
-"""From a git branch to the environment that its pipelines go to, and to the name of their versions.
+"""From a git branch to the environment that its pipelines go to.
 
 Each branch goes to one environment: the one with the closest pattern in its ``branches``. A name in full is closer than
 any pattern, a longer pattern closer than a shorter one.
@@ -7,22 +7,15 @@ any pattern, a longer pattern closer than a shorter one.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlfleet.errors import ConfigError
 from mlfleet.fleet.git import Git
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.pipeline_versions import COMMIT_DIGITS
 
 _DEFAULTS = {"prod": ("main",), "dev": ("*",)}
-# The width of the column (kfp.md 5); a commit's twelve digits and the `_` before them leave this for the branch.
-_MAX_NAME, _COMMIT = 127, 12
-_MAX_SLUG = _MAX_NAME - _COMMIT - 1
-_HASH = 8
-_VERSION = re.compile(rf"(?P<slug>[a-z0-9-]+)_(?P<commit>[0-9a-f]{{{_COMMIT}}})")
 
 
 @dataclass(frozen=True)
@@ -86,30 +79,5 @@ def refuse_unpublished(git: Git, branch: str, commit: str) -> None:
     listed = git.text("for-each-ref", "--format=%(refname)", "refs/remotes").split("\n")
     remotes = [name for name in listed if name.removeprefix("refs/remotes/").partition("/")[2] == branch]
     if remotes and not any(git.succeeds("merge-base", "--is-ancestor", commit, name) for name in remotes):
-        raise ConfigError(f"the commit {commit[:_COMMIT]} is not in {', '.join(remotes)}", str(git.top),
+        raise ConfigError(f"the commit {commit[:COMMIT_DIGITS]} is not in {', '.join(remotes)}", str(git.top),
                           "Push it first; if it is there, fetch")  # fmt: skip
-
-
-def version_name(branch: str, commit: str) -> str:
-    """``<branch>_<commit>``: small letters, digits and hyphens, at most 127 characters.
-
-    Two branches never have the same name: one that is changed in becoming a slug carries a hash of what it was.
-    """
-    return f"{slug_of(branch)}_{commit[:_COMMIT]}"
-
-
-def slug_of(branch: str) -> str:
-    """The branch as it stands in the names of versions."""
-    slug = re.sub(r"[^a-z0-9]+", "-", branch.lower()).strip("-")
-    # A branch that looks as if it carried a hash gets one too.
-    if slug == branch and len(slug) <= _MAX_SLUG and not re.search(rf"-[0-9a-f]{{{_HASH}}}$", slug):
-        return slug
-    digest = hashlib.sha256(os.fsencode(branch)).hexdigest()[:_HASH]
-    kept = slug[: _MAX_SLUG - _HASH - 1].strip("-")
-    return f"{kept}-{digest}" if kept else f"branch-{digest}"
-
-
-def slug_in(name: str) -> str | None:
-    """The branch's slug in the name of a version; None for a name that is not of this kind."""
-    found = _VERSION.fullmatch(name)
-    return found["slug"] if found else None

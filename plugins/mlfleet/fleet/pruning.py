@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from mlfleet.clients.kfp import KFPClient, PipelineVersion
 from mlfleet.clients.kfp_catalog import KFPCatalog
 from mlfleet.errors import ConfigError, MlfleetError
-from mlfleet.fleet.branches import slug_in, slug_of
 from mlfleet.fleet.git import Git
+from mlfleet.manifest.pipeline_versions import branch_slug, slug_in
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def live_branches(git: Git, remote: str) -> frozenset[str] | None:
     except ConfigError:
         return None
     names = (line.partition("\trefs/heads/")[2] for line in listed.split("\n"))
-    return frozenset(slug_of(name) for name in names if name) or None
+    return frozenset(branch_slug(name) for name in names if name) or None
 
 
 async def find_old(client: KFPClient, projects: Sequence[str], rule: Rule) -> list[Old]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from mlfleet.clients.kfp import KFPClient, PipelineVersion, Predicate
 from mlfleet.errors import MlfleetError, OutcomeUnknown
-from mlfleet.fleet.branches import slug_in, slug_of, version_name
 from mlfleet.fleet.compiling import Compiled
 from mlfleet.fleet.ir import as_yaml, content_hash, first_difference, stored
+from mlfleet.manifest.pipeline_versions import branch_slug, slug_in, version_name
 
 # Of a branch, newest first; more only when branches have names that begin alike.
 _NEWEST = 20
@@ -114,7 +114,7 @@ async def _same(
 
     Only the branch's newest, because whoever takes that must get what the branch has now.
     """
-    slug = slug_of(source.branch)
+    slug = branch_slug(source.branch)
     alike = await client.list_versions(pipeline_id, [Predicate("name", f"{slug}_", "IS_SUBSTRING")], _NEWEST)
     of_branch = [version for version in alike if slug_in(version.name) == slug]
     if of_branch:

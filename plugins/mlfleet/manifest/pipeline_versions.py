@@ -15,6 +15,7 @@ COMMIT_DIGITS = 12
 _MAX_SLUG = MAX_LENGTH - COMMIT_DIGITS - 1
 _HASH_DIGITS = 8
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
+_VERSION = re.compile(rf"(?P<slug>[a-z0-9-]+)_(?P<commit>[0-9a-f]{{{COMMIT_DIGITS}}})")
 
 
 def branch_slug(branch: str) -> str:
@@ -34,6 +35,12 @@ def branch_slug(branch: str) -> str:
 def version_name(branch: str, commit: str) -> str:
     """The name of the version that a commit of a branch is uploaded as."""
     return f"{branch_slug(branch)}_{commit[:COMMIT_DIGITS]}"
+
+
+def slug_in(name: str) -> str | None:
+    """The branch's slug in the name of a version; None for a name that is not of this kind."""
+    found = _VERSION.fullmatch(name)
+    return found["slug"] if found else None
 
 
 def is_of_branch(name: str, branch: str) -> bool:

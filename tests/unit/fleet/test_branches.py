@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfleet.errors import ConfigError
-from mlfleet.fleet.branches import branch_of, destination_of, slug_in, slug_of, version_name
+from mlfleet.fleet.branches import branch_of, destination_of
 from mlfleet.fleet.git import Git as Repository
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.pipeline_versions import branch_slug, slug_in, version_name
 from tests.unit.fleet.conftest import Git
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -34,7 +35,7 @@ def test_strange_branches_have_names_of_their_own_that_kfp_takes() -> None:
     for branch, name in names.items():
         assert re.fullmatch(r"[a-z0-9][a-z0-9-]*_0123456789ab", name), name
         assert len(name) <= 127
-        assert slug_in(name) == slug_of(branch)
+        assert slug_in(name) == branch_slug(branch)
     assert names["main"] == "main_0123456789ab"
     assert names["feature-a"] == "feature-a_0123456789ab"
     assert names["x" * 114] == f"{'x' * 114}_0123456789ab"
@@ -46,9 +47,9 @@ def test_strange_branches_have_names_of_their_own_that_kfp_takes() -> None:
 @given(st.lists(st.text(alphabet="aA1-_/.é", min_size=1, max_size=12), min_size=2, max_size=2, unique=True))
 def test_two_branches_never_share_a_name(branches: list[str]) -> None:
     # Nor does one that looks like another's name with its hash.
-    looks = slug_of(branches[0])
-    assert slug_of(branches[0]) != slug_of(branches[1])
-    assert looks == branches[0] or slug_of(looks) != looks
+    looks = branch_slug(branches[0])
+    assert branch_slug(branches[0]) != branch_slug(branches[1])
+    assert looks == branches[0] or branch_slug(looks) != looks
 
 
 @pytest.mark.parametrize("name", ["price-suggestion", "by-hand", "main_xyz", "Main_0123456789ab", "a_b_0123456789ab"])

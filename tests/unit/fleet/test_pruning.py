@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mlfleet.clients.kfp import PipelineVersion
-from mlfleet.fleet.branches import version_name
 from mlfleet.fleet.pruning import Rule, old_versions
+from mlfleet.manifest.pipeline_versions import version_name
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 

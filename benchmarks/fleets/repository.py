@@ -17,7 +17,7 @@ def name_of(number: int) -> str:
 def make(root: Path, projects: int) -> None:
     """So many copies of the example project: eleven tasks a DAG."""
     include = REPOSITORY / "include"
-    for folder in ("environments", "components"):
+    for folder in ("environments", "components", "pipelines/_lib"):
         shutil.copytree(include / folder, root / "include" / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "include" / "projects").mkdir()
     for number in range(projects):

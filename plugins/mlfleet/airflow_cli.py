@@ -18,24 +18,28 @@ from airflow.cli.cli_config import Arg as UntypedArg
 from mlfleet.cli.main import main, mlfleet
 
 Arg: Any = UntypedArg
-# Shell completion is Airflow's own there.
-_LEFT_OUT = ("completion",)
+# Shell completion is Airflow's own there; and Airflow says 2 for a wrong call, which `plan` says for changes.
+_LEFT_OUT = ("completion", "plan", "apply")
 
 
 def get_cli_commands() -> list[GroupCommand]:
     """One group with one command for each of ours."""
-    commands = [
-        ActionCommand(
-            name=name,
-            help=command.get_short_help_str(limit=100),
-            description=inspect.cleandoc(command.help or ""),
-            func=functools.partial(_run, name),
-            args=[_argument(parameter) for parameter in (*mlfleet.params, *command.params) if _is_ours(parameter)],
-        )
-        for name, command in mlfleet.commands.items()
-        if name not in _LEFT_OUT
-    ]
+    commands = [_told(name, command, ()) for name, command in mlfleet.commands.items() if name not in _LEFT_OUT]
     return [GroupCommand(name="mlfleet", help="Manifests of machine-learning projects", subcommands=commands)]
+
+
+def _told(name: str, command: click.Command, above: tuple[str, ...]) -> Any:
+    """One of our commands as Airflow declares it; ``above`` are the groups that it is in."""
+    told: dict[str, Any] = {
+        "name": name,
+        "help": command.get_short_help_str(limit=100),
+        "description": inspect.cleandoc(command.help or ""),
+    }
+    if isinstance(command, click.Group):
+        inner = [_told(each, one, (*above, name)) for each, one in command.commands.items()]
+        return GroupCommand(**told, subcommands=inner)
+    args = [_argument(parameter) for parameter in (*mlfleet.params, *command.params) if _is_ours(parameter)]
+    return ActionCommand(**told, func=functools.partial(_run, (*above, name)), args=args)
 
 
 def _is_ours(parameter: click.Parameter) -> bool:
@@ -59,10 +63,13 @@ def _argument(parameter: click.Parameter) -> Any:
     return Arg(flags, **told)
 
 
-def _run(name: str, args: argparse.Namespace) -> None:
+def _run(names: tuple[str, ...], args: argparse.Namespace) -> None:
     """Hands the parsed arguments on as the words that `mlfleet` takes; leaves with its exit code."""
-    command = mlfleet.commands[name]
-    words = [*_words(mlfleet, args), name, *_words(command, args)]
+    command: click.Command = mlfleet
+    for name in names:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    words = [*_words(mlfleet, args), *names, *_words(command, args)]
     sys.exit(main(words))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from mlfleet.links.remote_job import RemoteJobLink
+from mlfleet.timetables.crons import MultipleCronDataIntervalTimetable
 
 
 class MLFleetPlugin(AirflowPlugin):
-    """Registers the extra links, so that the API server can show them for tasks that it only knows serialized."""
+    """Registers what Airflow knows of DAGs only serialized: extra links, for the API server, and timetables."""
 
     name = "mlfleet"
     operator_extra_links = [RemoteJobLink()]  # noqa: RUF012 - Airflow reads a plain class attribute
+    timetables = [MultipleCronDataIntervalTimetable]  # noqa: RUF012

@@ -20,6 +20,8 @@ from sandbox.kfp import catalog_routes, errors, page
 from sandbox.kfp.catalog import Catalog
 from sandbox.kfp.engine import PARALLEL_COMPONENTS, Engine
 from sandbox.kfp.faults import Connection, Faults
+from sandbox.kfp.recurring import RecurringRuns
+from sandbox.kfp.recurring_routes import RecurringRoutes
 from sandbox.kfp.run_routes import RunRoutes
 from sandbox.kfp.runs import Runs
 from sandbox.kfp.store import Store
@@ -51,6 +53,7 @@ def application(state: Path, parallel: int = PARALLEL_COMPONENTS) -> FastAPI:
 
     app.include_router(catalog_routes.router(catalog))
     app.include_router(RunRoutes(service).router)
+    app.include_router(RecurringRoutes(RecurringRuns(store, catalog, service)).router)
     app.include_router(_own_pages(service, faults))
     return app
 

@@ -11,7 +11,9 @@ from typing import Any
 from sandbox.kfp.cache import fingerprint
 from sandbox.kfp.clock import now
 from sandbox.kfp.component import STATE_MARK, TASK_MARK, ComponentError, Job, UnsupportedError, Values, execute
+from sandbox.kfp.forkserver import ForkServer
 from sandbox.kfp.records import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, TERMINAL, RunRecord, log_file
+from sandbox.kfp.secrets import SECRETS, with_secrets
 from sandbox.kfp.sources import RUN_ID, run_facts, with_defaults
 from sandbox.kfp.store import Store
 from sandbox.kfp.walk import Walk
@@ -28,6 +30,7 @@ class Engine:
         self._store = store
         self._state = state
         self._slots = threading.Semaphore(parallel)
+        self._forkserver = ForkServer("sandbox.kfp.launcher", {STATE_MARK: str(state)})
         self._live: dict[tuple[str, str], Execution] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -35,7 +38,9 @@ class Engine:
     def start(self, key: str, kind: str = "runs") -> None:
         """Starts walking a run (or an orphan, see `store`) that the store knows."""
         record = RunRecord(self._store, kind, key)
-        execution = Execution(self._store, record, self._state, self._slots, lambda: self._ended(kind, key, execution))
+        execution = Execution(
+            self._store, record, self._state, self._slots, self._forkserver, lambda: self._ended(kind, key, execution)
+        )
         with self._lock:
             if self._closed:
                 return
@@ -60,7 +65,7 @@ class Engine:
                     RunRecord(self._store, kind, run["sandbox"].get("key", run["run_id"])).end(FAILED, INTERRUPTED)
 
     def close(self) -> None:
-        """Ends all components; their runs are found as interrupted at the next start."""
+        """Ends all components and the fork server; the runs are found as interrupted at the next start."""
         with self._lock:
             self._closed = True
             live = list(self._live.values())
@@ -68,6 +73,7 @@ class Engine:
             execution.stop(silently=True)
         for execution in live:
             execution.join(10)
+        self._forkserver.close()
 
     def _ended(self, kind: str, key: str, execution: Execution) -> None:
         with self._lock:
@@ -80,13 +86,16 @@ class Execution(threading.Thread):
     """One run being walked; the `Host` of its walk."""
 
     def __init__(
-        self, store: Store, record: RunRecord, state: Path, slots: threading.Semaphore, on_end: Callable[[], None]
-    ) -> None:
+        self, store: Store, record: RunRecord, state: Path, slots: threading.Semaphore, forkserver: ForkServer,
+        on_end: Callable[[], None],
+    ) -> None:  # fmt: skip
         super().__init__(name=f"run-{record.key}", daemon=True)
-        self._store, self._record, self._state, self._slots, self._on_end = store, record, state, slots, on_end
+        self._store, self._record, self._state, self._slots = store, record, state, slots
+        self._forkserver, self._on_end = forkserver, on_end
         run = record.read()
         self._spec: dict[str, Any] = run["sandbox"]["spec"]
         self._pipeline: str = self._spec["pipelineInfo"]["name"]
+        self._platform: dict[str, Any] = run["sandbox"].get("platform", {})
         self._runtime: dict[str, Any] = run["runtime_config"]
         self.facts: Mapping[str, str] = run_facts(run)
         self._earlier = {task["path"]: task for task in run["sandbox"]["tasks"] if task["state"] == SUCCEEDED}
@@ -146,7 +155,8 @@ class Execution(threading.Thread):
         self._take_slot()
         try:
             self.report(path, name, "component", RUNNING)
-            outputs = execute(self._job(path, spec, executor, inputs), self.stopped)
+            given = with_secrets(executor, self._platform, spec["executorLabel"], self._state / SECRETS)
+            outputs = execute(self._job(path, spec, given, inputs), self._forkserver, self.stopped)
         finally:
             self._slots.release()
         if key:

@@ -17,7 +17,7 @@ from sandbox.kfp.errors import APIError, invalid
 from sandbox.kfp.messages import Message, snake
 
 Check = Callable[[Mapping[str, Any]], bool]
-TIMES = {"created_at", "finished_at", "scheduled_at", "last_run_created_at"}
+TIMES = {"created_at", "updated_at", "finished_at", "scheduled_at", "last_run_created_at"}
 _COMMON = {"created_at", "description", "namespace"}
 # Key in the filter to field of the message, by kind (models' APIToModelFieldMap).
 KEYS: dict[str, dict[str, str]] = {
@@ -29,6 +29,8 @@ KEYS: dict[str, dict[str, str]] = {
     "pipelines": {each: each for each in (*_COMMON, "pipeline_id", "name", "display_name")} | {"id": "pipeline_id"},
     "versions": {each: each for each in ("pipeline_version_id", "name", "display_name", "created_at", "description",
                                          "pipeline_spec", "status")} | {"id": "pipeline_version_id"},
+    "recurring": {each: each for each in ("recurring_run_id", "display_name", "created_at", "updated_at",
+                                          "description")} | {"id": "recurring_run_id", "name": "display_name"},
 }  # fmt: skip
 _OPERATIONS = {1: "EQUALS", 2: "NOT_EQUALS", 3: "GREATER_THAN", 5: "GREATER_THAN_EQUALS", 6: "LESS_THAN",
                7: "LESS_THAN_EQUALS", 8: "IN", 9: "IS_SUBSTRING"}  # fmt: skip

@@ -22,7 +22,7 @@ ENDED = {SUCCEEDED, FAILED, SKIPPED}
 TERMINAL = {*ENDED, "CANCELED"}
 
 
-def new_run(body: Message, run_id: str, experiment_id: str, spec: dict[str, Any]) -> Document:
+def new_run(body: Message, run_id: str, experiment_id: str, spec: dict[str, Any], platform: dict[str, Any]) -> Document:
     """The document of a run that was just created, in state PENDING."""
     source: Message = {name: body[name] for name in ("pipeline_version_reference", "pipeline_spec") if name in body}
     return {
@@ -30,7 +30,7 @@ def new_run(body: Message, run_id: str, experiment_id: str, spec: dict[str, Any]
         "description": body.get("description", ""), "service_account": body.get("service_account", "pipeline-runner"),
         "runtime_config": body.get("runtime_config", {}), "storage_state": "AVAILABLE", "state": PENDING,
         "state_history": [{"update_time": now(), "state": PENDING}], "created_at": now(), "scheduled_at": now(),
-        "finished_at": EPOCH, "sandbox": {"executions": 1, "spec": spec, "tasks": []},
+        "finished_at": EPOCH, "sandbox": {"executions": 1, "spec": spec, "platform": platform, "tasks": []},
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from sandbox.kfp.engine import Engine
 from sandbox.kfp.errors import ABORTED, FAILED_PRECONDITION, APIError, internal, invalid, not_found
 from sandbox.kfp.messages import REFERENCE, RUN, RUNTIME_CONFIG, Message, parsed
 from sandbox.kfp.records import TERMINAL, RunRecord, log_file, new_run, pod_name
-from sandbox.kfp.specs import check_parameters, pipeline_of
+from sandbox.kfp.specs import check_parameters, pipeline_of, platform_of
 from sandbox.kfp.store import Document, Store
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -40,9 +40,10 @@ class Runs:
         body["runtime_config"] = parsed(body.get("runtime_config", {}), RUNTIME_CONFIG, "RuntimeConfig")
         experiment = body.get("experiment_id") or self._catalog.default_experiment()
         self._catalog.find("experiments", experiment, "Failed to create a new run")
-        spec = self._source(body)
+        given_spec = self.source(body)
+        spec, platform = pipeline_of(given_spec), platform_of(given_spec)
         check_parameters(spec, body["runtime_config"].get("parameters", {}))
-        run = new_run(body, self._run_id(body), experiment, spec)
+        run = new_run(body, self._run_id(body), experiment, spec, platform)
         self._begin(run)
         self.store.change("experiments", experiment, lambda each: each.update(last_run_created_at=now()))
         return run
@@ -81,9 +82,9 @@ class Runs:
             self.store.put("orphans", key, run)
         self._engine.start(key, "orphans")
 
-    def _source(self, body: Message) -> dict[str, Any]:
-        """The pipeline, from the body or from a version; then ``body`` refers to that very version."""
-        doing = f"{_CREATING} due to error fetching manifest"
+    def source(self, body: Message, creating: str = _CREATING) -> dict[str, Any]:
+        """The pipeline as it came, from the body or from a version; then ``body`` refers to that very version."""
+        doing = f"{creating} due to error fetching manifest"
         reference = parsed(body.get("pipeline_version_reference", {}), REFERENCE, "PipelineVersionReference")
         if "pipeline_spec" in body and reference:
             raise APIError(400, 'proto: (line 1:2): oneof "pipeline_source" is already set')
@@ -93,9 +94,10 @@ class Runs:
             body["pipeline_version_reference"] = {name: version[name] for name in REFERENCE}
             given = version["pipeline_spec"]
         try:
-            return pipeline_of(given)
+            pipeline_of(given)
         except APIError as error:
             raise internal(doing, str(error)) from error
+        return dict(given)
 
     def _version(self, reference: Message, doing: str) -> Document:
         pipeline, key = reference.get("pipeline_id", ""), reference.get("pipeline_version_id", "")

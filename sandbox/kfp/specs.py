@@ -54,6 +54,12 @@ def pipeline_of(spec: Any) -> Spec:
     return dict(inner)
 
 
+def platform_of(spec: Mapping[str, Any]) -> Spec:
+    """The Kubernetes settings that came with a pipeline, {} when none did: ``{"executors": {label: ...}}``."""
+    platforms = (spec.get("platform_spec") or {}).get("platforms") or {}
+    return dict((platforms.get("kubernetes") or {}).get("deploymentSpec") or {})
+
+
 def _check_dag(spec: Mapping[str, Any], name: str, dag: Mapping[str, Any]) -> None:
     """Raises one of the four when a task refers to what is not there."""
     for task, settings in dag["tasks"].items():

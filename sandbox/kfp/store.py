@@ -11,7 +11,7 @@ from typing import Any
 
 Document = dict[str, Any]
 # `orphans` are executions that a second POST with a known run id started: no run of the API belongs to them.
-KINDS = ("experiments", "pipelines", "versions", "runs", "orphans", "cache")
+KINDS = ("experiments", "pipelines", "versions", "runs", "orphans", "cache", "recurring")
 
 
 class Store:

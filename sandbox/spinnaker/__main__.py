@@ -17,12 +17,13 @@ from fastapi import Body, FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from sandbox.processes import port_is_free
-from sandbox.spinnaker import echo, gate_actions, gate_reads, gate_search
+from sandbox.spinnaker import echo, gate_actions, gate_configs, gate_reads, gate_search
+from sandbox.spinnaker.front50 import Applications, Pipelines
 from sandbox.spinnaker.gate import Gate, install
 from sandbox.spinnaker.igor import DockerMonitor
 from sandbox.spinnaker.images import ImageError, Images
 from sandbox.spinnaker.model import Store
-from sandbox.spinnaker.orca import Orca, Pipelines
+from sandbox.spinnaker.orca import Orca
 from sandbox.spinnaker.page import render
 from sandbox.spinnaker.production import Production, proxy
 from sandbox.spinnaker.stages import StageRunner
@@ -40,10 +41,10 @@ class Spinnaker:
         self.switches = Switches()
         self.images = Images(registry, state / "images")
         self.production = Production(self.images, self.store, state)
-        self.pipelines = Pipelines(pipelines)
+        self.pipelines = Pipelines(pipelines, state / "pipelines")
         stages = StageRunner(self.production, self.images, self.store, self.switches)
         self.orca = Orca(self.store, stages, self.switches)
-        self.gate = Gate(self.store, self.pipelines, self.orca, self.switches)
+        self.gate = Gate(self.store, self.pipelines, Applications(self.store), self.orca, self.switches)
         self.igor = DockerMonitor(registry, self.store, self.switches, interval, self._echo)
 
     async def _echo(self, event: dict[str, Any]) -> None:
@@ -94,7 +95,7 @@ def application(spinnaker: Spinnaker) -> FastAPI:
     """Gate's API, the page for people, and the sandbox's own routes."""
     app = FastAPI(title="Gate (sandbox)", docs_url=None, redoc_url=None)
     install(app, spinnaker.gate)
-    for part in (gate_reads, gate_search, gate_actions):
+    for part in (gate_reads, gate_search, gate_actions, gate_configs):
         app.include_router(part.routes)
 
     @app.get("/", response_class=HTMLResponse)

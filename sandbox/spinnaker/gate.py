@@ -15,8 +15,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
+from sandbox.spinnaker.front50 import Applications, Pipelines
 from sandbox.spinnaker.model import COMPLETE, Execution, Store, without_details
-from sandbox.spinnaker.orca import Orca, Pipelines
+from sandbox.spinnaker.orca import Orca
 from sandbox.spinnaker.switches import Switches
 
 # Gate answers these whoever asks, and they are what the sandbox itself looks at.
@@ -40,6 +41,7 @@ class Gate:
 
     store: Store
     pipelines: Pipelines
+    applications: Applications
     orca: Orca
     switches: Switches
     later: set[asyncio.Task[None]] = field(default_factory=set)

@@ -39,17 +39,17 @@ async def user(request: Request, gate: Behind) -> Response:
 
 @routes.get("/applications")
 async def applications(gate: Behind) -> JSONResponse:
-    """Every application that has a pipeline."""
-    names = sorted({pipeline["application"] for pipeline in gate.pipelines.all()})
-    return JSONResponse([_application(name) for name in names])
+    """Every application that was made or has a pipeline."""
+    names = {pipeline["application"] for pipeline in gate.pipelines.all()} | set(gate.applications.all())
+    return JSONResponse([_application(gate, name) for name in sorted(names)])
 
 
 @routes.get("/applications/{application}")
 async def application(application: str, gate: Behind) -> JSONResponse:
-    """One application, 404 when it has no pipeline."""
-    if not gate.pipelines.of(application):
+    """One application, 404 when it was not made and has no pipeline."""
+    if not gate.pipelines.of(application) and application not in gate.applications.all():
         raise GateError(404, f"Application not found (id: {application})")
-    return JSONResponse({"name": application, "attributes": _application(application), "clusters": {}})
+    return JSONResponse({"name": application, "attributes": _application(gate, application), "clusters": {}})
 
 
 @routes.get("/applications/{application}/pipelineConfigs")
@@ -117,8 +117,9 @@ async def one(execution_id: str, gate: Behind) -> Response:
     return JSONResponse(gate.execution(execution_id))
 
 
-def _application(name: str) -> dict[str, str]:
-    return {"name": name, "email": "", "cloudProviders": "kubernetes"}
+def _application(gate: Gate, name: str) -> dict[str, Any]:
+    made = gate.applications.all().get(name, {})
+    return {"name": name, "email": "", "cloudProviders": "kubernetes", **made}
 
 
 def _recent(gate: Gate, config_ids: list[str], limit: int, statuses: str) -> list[Execution]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from sandbox.spinnaker.artifacts import UnmatchedArtifact, resolved
@@ -21,31 +19,6 @@ SUPERSEDED = (
     "This execution was queued but then canceled because a newer queued execution superceded it. This pipeline is"
     " configured to automatically cancel waiting executions when a new execution is queued."
 )
-
-
-class Pipelines:
-    """Pipeline configurations: JSON files of one folder, read anew at every look, as front50's cache is short."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def all(self) -> list[dict[str, Any]]:
-        """Every pipeline; a file that is no JSON is logged and left out."""
-        found = []
-        for file in sorted(self._folder.glob("*.json")):
-            try:
-                found.append(json.loads(file.read_text()))
-            except ValueError as error:
-                log.error("%s is not JSON: %s", file.name, error)
-        return found
-
-    def of(self, application: str) -> list[dict[str, Any]]:
-        """The pipelines of an application."""
-        return [pipeline for pipeline in self.all() if pipeline["application"] == application]
-
-    def find(self, application: str, name_or_id: str) -> dict[str, Any] | None:
-        """A pipeline by its name or id."""
-        return next((p for p in self.of(application) if name_or_id in (p["name"], p["id"])), None)
 
 
 class Orca:

@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = REPOSITORY / ".sandbox" / "uv" / "bin" / "uv"
-BASE_ROOMS = ("errors", "manifest", "clients", "remote", "systems", "cli")
+BASE_ROOMS = ("errors", "manifest", "clients", "remote", "systems", "components", "cli")
 
 
 def run(*command: object, cwd: Path = REPOSITORY, **environment: str) -> str:
@@ -53,6 +53,12 @@ def test_the_base_imports_without_airflow(wheel: Path, tmp_path: Path) -> None:
     imported = run(binaries / "python", "-c", script)
     assert "mlfleet.clients.http" in imported
     assert "mlfleet" in run(binaries / "mlfleet", "--help")
+    root = tmp_path / "repository"
+    (root / "include" / "projects").mkdir(parents=True)
+    (root / "include" / "environments").mkdir()
+    shutil.copy(REPOSITORY / "include" / "environments" / "dev.yaml", root / "include" / "environments")
+    run(binaries / "mlfleet", "--root", root, "new", "prices", "--owner", "@acme/pricing")
+    run(binaries / "mlfleet", "--root", root, "validate", "--strict")
 
 
 def test_the_provider_beside_a_current_kubernetes_provider(wheel: Path, tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_the_image_is_in_the_registry_with_its_labels(
     assert b"rootfs.diff.tar.gzip" in body
 
 
+@pytest.mark.parametrize(("platform", "architecture"), [("linux/arm64", "arm64"), ("linux/amd64", "amd64")])
+def test_an_image_is_for_the_platform_that_was_asked_for(
+    builder: Builder, registry: RegistryUnderTest, tmp_path: Path, platform: str, architecture: str
+) -> None:
+    wanted = spec(tmp_path, "FROM scratch\nCOPY serve.py /serve.py\n", platform=platform)
+    assert wanted.hash != spec(tmp_path, "FROM scratch\nCOPY serve.py /serve.py\n").hash
+    image = builder.builds.build(wanted, f"platform-{architecture}")
+    config = registry.ask(lambda client: client.image_config(REPO, image.digest))
+    assert (config["os"], config["architecture"]) == ("linux", architecture)  # type: ignore[index]
+
+
 def test_a_second_build_finds_the_tag_and_builds_nothing(registry: RegistryUnderTest, tmp_path: Path) -> None:
     wanted = on_base(tmp_path, registry)
     first = Builder(registry, tmp_path / "store").builds.build(wanted, "k2")

@@ -16,12 +16,14 @@ import pytest
 from mlfleet.clients.http import HttpClient
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.errors import ConfigError, JobFailed, SpecError
+from mlfleet.manifest.pipeline_versions import version_name
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobKey, JobState, TaskIdentity
 from mlfleet.remote.submission import OnFailed
 from mlfleet.remote.watching import End
 from mlfleet.systems.kfp import KFPSystem, run_id_for
 from mlfleet.systems.kfp_package import PipelinePackage, load_package
+from mlfleet.systems.kfp_versions import find_version, package_of
 from tests.support.processes import SERVICES_PYTHON, free_port, start_service
 from tests.support.remote import MemoryStore, submission, watch
 
@@ -304,6 +306,38 @@ def test_a_stored_version_runs(
         return outcome
 
     assert on_system(server, use).status.state is JobState.SUCCEEDED
+
+
+def test_the_newest_version_of_a_branch_runs_as_somebody(
+    server: str, packages: dict[str, PipelinePackage], task: TaskIdentity, tmp_path: Path
+) -> None:
+    pipeline = f"chosen-{uuid.uuid4().hex[:6]}"
+    names = [version_name(branch, commit * 40) for branch, commit in (("main", "a"), ("main", "b"), ("fix/1", "c"))]
+
+    async def use(system: KFPSystem) -> tuple[list[str], Any, Any]:
+        async with KFPClient(HttpClient(server, system="kfp")) as client:
+            stored = await client.ensure_pipeline(pipeline)
+            for name in names:
+                await client.ensure_version(stored.pipeline_id, name, json.dumps(packages["good"].spec).encode())
+                await asyncio.sleep(1.1)  # the server's times have whole seconds
+            selectors = ({"branch": "main"}, {"branch": "fix/1"}, {"commit": "a" * 40}, {"name": names[1]})
+            found = [await find_version(client, pipeline, selector) for selector in selectors]
+            with pytest.raises(SpecError, match=f"no version of branch dev; it has {names[2]}, {names[1]}"):
+                await find_version(client, pipeline, {"branch": "dev"})
+            package = package_of(found[0], enable_caching=False)
+            wanted = {"pipeline_spec": package.spec, "experiment": "price-suggestion.default",
+                      "labels": {"commit": "b" * 40, "version": found[0].name}, "service_account": "trainer",
+                      "parameters": {"rounds": 3}, "pipeline_root": str(tmp_path)}  # fmt: skip
+            entering, _ = submission(system, MemoryStore(), task=task)
+            status = await entering.enter(wanted)
+            outcome, _ = await watch(system, status.id)
+            return [version.name for version in found], outcome, await client.get_run(status.id)
+
+    chosen, outcome, run = on_system(server, use)
+    assert chosen == [names[1], names[2], names[0], names[1]]
+    assert outcome.status.state is JobState.SUCCEEDED
+    assert json.loads(run.description)["version"] == names[1]
+    assert json.loads(run.description)["commit"] == "b" * 40
 
 
 def test_a_server_that_is_away_for_a_while_does_not_end_the_wait(

@@ -309,6 +309,23 @@ def test_a_search_that_early_stopping_ends_has_succeeded(polyaxon_sandbox: Polya
     assert result["best"]["inputs"] == {"x": 2.0}
 
 
+def test_a_search_that_failed_runs_ended_has_failed(polyaxon_sandbox: PolyaxonSandbox, task: TaskIdentity) -> None:
+    component = job("sh", "-c", "exit {{ x }}", inputs=[{"name": "x", "type": "int"}])
+    stop = {"kind": "failure_early_stopping", "percent": 20}
+    matrix = {"kind": "grid", "concurrency": 1, "params": {"x": [3, 4, 5, 6]}, "earlyStopping": [stop]}
+
+    async def use(system: PolyaxonSystem) -> Any:
+        entering, _ = submission(system, MemoryStore(), task=task)
+        status = await entering.enter(spec(component, matrix=matrix))
+        outcome, _ = await watch(system, status.id, seconds=60)
+        return outcome
+
+    outcome = on_system(polyaxon_sandbox, use, best_by=BEST_BY)
+    assert outcome.status.native == "stopped"
+    assert outcome.status.state is JobState.FAILED
+    assert "before any of its runs succeeded" in outcome.status.reason
+
+
 def test_the_servers_cache_does_not_answer_a_rerun(polyaxon_sandbox: PolyaxonSandbox, task: TaskIdentity) -> None:
     what = spec(job("sh", "-c", "echo ran"))
 

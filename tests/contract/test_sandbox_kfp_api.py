@@ -69,7 +69,7 @@ def equals(key: str, value: str) -> dict[str, Any]:
 
 def test_healthz_and_unknown_paths(sandbox: KFPSandbox) -> None:
     assert sandbox.client().get_kfp_healthz().multi_user is False
-    assert sandbox.http("GET", "/apis/v2beta1/recurringruns").json() == {
+    assert sandbox.http("GET", "/apis/v2beta1/schedules").json() == {
         "code": 5, "message": "Not Found", "details": [],
     }  # fmt: skip
 
@@ -368,3 +368,62 @@ def test_runs_are_listed_by_experiment_and_state_and_can_be_deleted(sandbox: KFP
     assert client.list_runs(experiment_id=experiment.experiment_id, filter=available).runs is None
     client.delete_run(run_id)
     assert sandbox.get("runs", experiment_id=experiment.experiment_id) == {}
+
+
+def test_recurring_runs_through_their_life(sandbox: KFPSandbox, package: str) -> None:
+    client = sandbox.client()
+    experiment = client.create_experiment("recurring")
+    pipeline = client.upload_pipeline(package, "recurring-pipeline")
+    (version,) = client.list_pipeline_versions(pipeline.pipeline_id).pipeline_versions
+    cron = client.create_recurring_run(
+        experiment.experiment_id, "nightly", cron_expression="0 0 3 * * *", params={"n": 1}, max_concurrency=2,
+        pipeline_id=pipeline.pipeline_id, version_id=version.pipeline_version_id, no_catchup=True,
+    )  # fmt: skip
+    assert (cron.status, cron.mode, cron.max_concurrency) == ("ENABLED", "ENABLE", "2")
+    assert (cron.trigger.cron_schedule.cron, cron.no_catchup) == ("0 0 3 * * *", True)
+    assert cron.pipeline_version_reference.pipeline_version_id == version.pipeline_version_id
+    hourly = client.create_recurring_run(
+        experiment.experiment_id, "nightly", interval_second=3600, pipeline_package_path=package, params={"n": 1},
+        enabled=False,
+    )  # fmt: skip
+    assert (hourly.status, hourly.trigger.periodic_schedule.interval_second) == ("DISABLED", "3600")
+    assert hourly.pipeline_spec["pipelineInfo"]["name"] == "outer"
+    listed = client.list_recurring_runs(experiment_id=experiment.experiment_id)
+    assert {each.recurring_run_id for each in listed.recurring_runs} == {cron.recurring_run_id, hourly.recurring_run_id}
+    assert "recurringRuns" in sandbox.get("recurringruns")
+    client.disable_recurring_run(cron.recurring_run_id)
+    client.enable_recurring_run(hourly.recurring_run_id)
+    client.enable_recurring_run(hourly.recurring_run_id)
+    assert client.get_recurring_run(cron.recurring_run_id).status == "DISABLED"
+    assert client.get_recurring_run(hourly.recurring_run_id).status == "ENABLED"
+    client.delete_recurring_run(cron.recurring_run_id)
+    with pytest.raises(ApiException) as gone:
+        client.get_recurring_run(cron.recurring_run_id)
+    assert gone.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"display_name": ""}, 500),
+        ({"experiment_id": "nowhere"}, 404),
+        ({"trigger": {"cron_schedule": {"cron": "0 3 * * *"}}}, 400),
+        ({"trigger": {"periodic_schedule": {"interval_second": "0"}}}, 400),
+        ({"max_concurrency": "11"}, 400),
+        ({"max_concurrency": "many"}, 400),
+        ({"mode": "SOMETIMES"}, 400),
+        ({"labels": {}}, 400),
+        ({"pipeline_version_reference": {"pipeline_id": "nowhere"}, "pipeline_spec": None}, 500),
+    ],
+    ids=str,
+)
+def test_recurring_runs_that_are_refused(
+    sandbox: KFPSandbox, package: str, change: dict[str, Any], status: int
+) -> None:  # fmt: skip
+    good = {
+        "display_name": "refused", "pipeline_spec": spec(package), "runtime_config": {"parameters": {"n": 1}},
+        "trigger": {"cron_schedule": {"cron": "0 0 3 * * *"}}, "max_concurrency": "1", "mode": "ENABLE",
+    }  # fmt: skip
+    before = len(sandbox.get("recurringruns").get("recurringRuns", []))
+    assert post(sandbox, "recurringruns", **{**good, **change})[0] == status
+    assert len(sandbox.get("recurringruns").get("recurringRuns", [])) == before

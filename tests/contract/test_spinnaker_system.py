@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from mlfleet.clients.container_registry import ContainerRegistryClient
 from mlfleet.clients.http import HttpClient
 from mlfleet.clients.retry import RetryPolicy
 from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.errors import RequestRefused
 from mlfleet.remote.job import JobState, JobStatus
 from mlfleet.remote.protocol import look
+from mlfleet.systems.live_image import LiveImage, live_image
 from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
 from tests.support.images import Pushed, layer, push, push_model
 from tests.support.remote import LosesAnswers
@@ -220,3 +222,22 @@ def test_an_image_that_pubsub_announced_is_found(spinnaker: Spinnaker) -> None:
         assert found.native == "not_started"
     finally:
         spinnaker.switch(pubsub_mode=False)
+
+
+def test_what_is_live_is_the_image_that_was_deployed_last(spinnaker: Spinnaker) -> None:
+    async def live(client: SpinnakerClient) -> LiveImage | None:
+        async with HttpClient(f"http://{spinnaker.registry}", system="container_registry") as http:
+            return await live_image(client, ContainerRegistryClient(http), APP, "deploy", REPOSITORY)
+
+    for number in (1, 2):
+        labels = {"mlfleet.metric.default.mae": f"{number}.5", "org.opencontainers.image.title": "shop"}
+        image, deployment = pushed(spinnaker, f"release-live-{number}", factor=float(number), labels=labels)
+        deployment = Deployment(**{**deployment.as_json(), "digest": image.digest, "start_timeout": SECONDS})
+
+        async def follow(client: SpinnakerClient, to: Deployment = deployment) -> JobStatus:
+            return await ended(SpinnakerSystem(client, to), to.id)
+
+        assert ask(spinnaker, follow).state is JobState.SUCCEEDED
+        assert ask(spinnaker, live) == LiveImage(
+            f"{REPOSITORY}:release-live-{number}", {"default": {"mae": number + 0.5}}
+        )

@@ -21,7 +21,7 @@ CASES = sorted(script.parent for script in GOLDEN.glob("*/script"))
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable in ("MLFLEET_ROOT", "MLFLEET_ENV"):
+    for variable in ("MLFLEET_ROOT", "MLFLEET_ENV", "GITHUB_ACTIONS", "AIRFLOW_CONN_KFP_DEFAULT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     root = tmp_path / "repository"

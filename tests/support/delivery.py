@@ -121,11 +121,19 @@ class FakeRegistry:
 
 @dataclass
 class FakeGate:
-    """Pipeline configurations by (application, name)."""
+    """Pipeline configurations by (application, name), the executions of all; `broken` answers instead when set."""
 
     pipelines: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    executions: list[dict[str, Any]] = field(default_factory=list)
+    broken: httpx.Response | None = None
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        if self.broken is not None:
+            return self.broken
+        if request.url.path == "/executions":
+            wanted = request.url.params["pipelineConfigIds"].split(",")
+            found = [each for each in self.executions if each["pipelineConfigId"] in wanted]
+            return httpx.Response(200, json=found[: int(request.url.params.get("limit", 1))])
         found = re.fullmatch(r"/applications/([^/]+)/pipelineConfigs/([^/]+)", request.url.path)
         config = self.pipelines.get((found[1], found[2])) if found else None
         return httpx.Response(200, json=config) if config else httpx.Response(404, json={"message": "not found"})

@@ -148,10 +148,13 @@ def push(registry: str, repository: str, layers: Sequence[bytes], config: Mappin
     return pushed
 
 
-def push_model(registry: str, repository: str, *tags: str, **spec: Any) -> Pushed:
+def push_model(
+    registry: str, repository: str, *tags: str, labels: Mapping[str, str] | None = None, **spec: Any
+) -> Pushed:
     """A server on the real base whose model is `spec` (factor, health, exit, delay in seconds)."""
     files = {"app/serve.py": SERVER, "app/spec.json": json.dumps({"factor": 1.0, **spec})}
-    config = {"Cmd": ["/usr/bin/python3", "-S", "serve.py"], "WorkingDir": "/app", "Env": ["GREETING=a=b"]}
+    config = {"Cmd": ["/usr/bin/python3", "-S", "serve.py"], "WorkingDir": "/app", "Env": ["GREETING=a=b"],
+              "Labels": dict(labels or {})}  # fmt: skip
     return push(registry, repository, [base_layer(), layer(files)], config, *tags)
 
 

@@ -31,15 +31,20 @@ class KFPSandbox:
     service: Service | None = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def start(self) -> Service:
+    def start(self, **environment: str) -> Service:
         command = [SERVICES_PYTHON, "-m", "sandbox.kfp", "--port", str(self.port), "--state", self.root / "state"]
-        started = start_service(command, self.port, "/apis/v2beta1/healthz", self.root / "kfp.log", env=PATH)
+        started = start_service(command, self.port, "/apis/v2beta1/healthz", self.log_file, env={**PATH, **environment})
         self.service = self._stack.enter_context(started)
         return self.service
 
     def stop(self) -> None:
         """SIGTERM; asserts that nothing is left."""
         self._stack.close()
+
+    @property
+    def log_file(self) -> Path:
+        """The server's own log."""
+        return self.root / "kfp.log"
 
     @property
     def url(self) -> str:

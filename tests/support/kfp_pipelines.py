@@ -390,6 +390,70 @@ def crowded(folder: str, number: int):
     occupy(folder=folder, number=number)
 
 
+@component
+def trace() -> list:  # type: ignore[type-arg]
+    """Its process and those above it, from the nearest on."""
+    import os
+    import pathlib
+
+    found = [os.getpid()]
+    while found[-1] > 1:
+        stat = pathlib.Path(f"/proc/{found[-1]}/stat").read_text()
+        found.append(int(stat.rpartition(")")[2].split()[1]))
+    return found
+
+
+@dsl.pipeline(name="tracing")
+def tracing():
+    trace().set_caching_options(False)
+
+
+@component
+def straggle(text: str) -> str:
+    """Leaves a process behind that has its output open, and ends it with what is no line and no text."""
+    import subprocess
+    import sys
+
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    sys.stdout.buffer.write(b"50%\r100% \xff")
+    return text
+
+
+@dsl.pipeline(name="straggling")
+def straggling(text: str):
+    straggle(text=text)
+
+
+@component
+def count_to_nothing(metrics: Output[Metrics]):
+    metrics.log_metric("mae", float("nan"))
+
+
+@dsl.pipeline(name="unmeasured")
+def unmeasured():
+    count_to_nothing()
+
+
+@component
+def break_off():
+    """Kills the process that looks after this one."""
+    import os
+    import pathlib
+    import signal
+    import time
+
+    above = pathlib.Path(f"/proc/{os.getppid()}")
+    while "-m\0sandbox.kfp.forking" not in (above / "cmdline").read_text():
+        above = above.with_name((above / "stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(int(above.name), signal.SIGKILL)
+    time.sleep(600)
+
+
+@dsl.pipeline(name="broken-off")
+def broken_off():
+    break_off()
+
+
 def compiled(pipeline: Any, folder: Path) -> str:
     """The package file of a pipeline."""
     file = folder / f"{pipeline.name}.yaml"

@@ -37,6 +37,8 @@ class KFPWire:
     requests: list[httpx.Request] = field(default_factory=list)
     ends_after: int = -1
     answers: list[httpx.Response] = field(default_factory=list)
+    # The versions of the one pipeline that there is, ``churn``: names, newest first.
+    versions: list[str] = field(default_factory=list)
 
     def finish(self, state: str = "SUCCEEDED", run_id: str | None = None) -> None:
         for found in [run_id] if run_id else list(self.runs):
@@ -54,6 +56,10 @@ class KFPWire:
             return httpx.Response(200, json={"experiment_id": "e1"} if request.method == "POST" else {})
         if path == "/runs":
             return self._create(request) if request.method == "POST" else self._list(request)
+        if path == "/pipelines/names/churn":
+            return httpx.Response(200, json={"pipeline_id": "p1", "name": "churn"})
+        if path == "/pipelines/p1/versions":
+            return self._versions(request)
         found = re.fullmatch(r"/runs/([^/:]+)(:terminate|:retry)?", path)
         if found and found[1] in self.runs:
             if found[2] == ":retry" and self.runs[found[1]]["state"] != "FAILED":
@@ -68,15 +74,28 @@ class KFPWire:
         self.runs[body["run_id"]] = {**body, "state": "RUNNING", "created_at": "2026-11-10T03:00:00Z"}
         return httpx.Response(200, json=self.runs[body["run_id"]])
 
+    def _versions(self, request: httpx.Request) -> httpx.Response:
+        there = [
+            {"pipeline_id": "p1", "pipeline_version_id": f"id-{name}", "name": name, "pipeline_spec": IR}
+            for name in self.versions
+        ]
+        return httpx.Response(200, json={"pipeline_versions": [row for row in there if _fits(row, _asked(request))]})
+
     def _list(self, request: httpx.Request) -> httpx.Response:
         if self.answers:
             return self.answers.pop(0)
         self.ends_after -= 1
         if self.ends_after == 0:
             self.finish()
-        # The server unescapes the filter once more than HTTP does (list_request_util.go, parseAPIFilter).
-        asked = json.loads(unquote_plus(request.url.params.get("filter", '{"predicates": []}')))["predicates"]
-        return httpx.Response(200, json={"runs": [run for run in self.runs.values() if _fits(run, asked)]})
+        return httpx.Response(200, json={"runs": [run for run in self.runs.values() if _fits(run, _asked(request))]})
+
+
+def _asked(request: httpx.Request) -> list[dict[str, Any]]:
+    # The server unescapes the filter once more than HTTP does (list_request_util.go, parseAPIFilter).
+    found: list[dict[str, Any]] = json.loads(unquote_plus(request.url.params.get("filter", '{"predicates": []}')))[
+        "predicates"
+    ]
+    return found
 
 
 def _fits(run: dict[str, Any], predicates: list[dict[str, Any]]) -> bool:

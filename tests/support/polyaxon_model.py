@@ -39,6 +39,7 @@ class PolyaxonModel:
         self.jobs: dict[str, Job] = {}
         self._pending: set[str] = set()
         self._projects: set[str] = set()
+        self._meta: dict[str, dict[str, Any]] = {}
         self._count = 0
 
     # The real adapter, and what the world sees and does
@@ -128,6 +129,7 @@ class PolyaxonModel:
         )  # fmt: skip
         if body["pending"]:
             self._pending.add(job.id)
+        self._meta[job.id] = body["meta_info"]
         self.jobs[job.id] = job
         if not body["pending"]:
             self._begin(job)
@@ -195,7 +197,7 @@ class PolyaxonModel:
             "name": "train",
             "status": job.state,
             "pending": "approval" if job.id in self._pending else None,
-            "meta_info": {KEY: job.key, TASK: job.task},
+            "meta_info": self._meta.get(job.id, {KEY: job.key, TASK: job.task}),
             "created_at": _iso(job.created),
             "finished_at": _iso(job.finished),
         }

@@ -43,6 +43,7 @@ def test_modules_exist(kind: str) -> None:
         "events",
         "registry_access",
         "run_values",
+        "commits",
         "image_labels",
         "release_policy",
         "remote_job",

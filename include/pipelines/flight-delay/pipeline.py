@@ -1,6 +1,6 @@
 """KFP: trains on the interval's days, measures on its last day beside the baseline, and packages for serving.
 
-The source of features.py travels in the compiled pipeline, so that a pod needs nothing of this repository.
+features.py travels in the compiled pipeline, so that a pod needs nothing of this repository.
 """
 
 from pathlib import Path
@@ -8,30 +8,25 @@ from pathlib import Path
 from kfp import dsl
 from kfp.dsl import Artifact, Metrics, Model, Output
 
-IMAGE = "registry.example.com/ml/training:py312"  # any image with Python and the serving packages; the sandbox needs none
-FEATURES = Path(__file__).with_name("features.py").read_text()
+from include.pipelines._lib import HANDOVER, component
+
+FEATURES = {"features": Path(__file__).with_name("features.py").read_text()}
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@component(modules={**FEATURES, **HANDOVER})
 def train_and_evaluate(
     data: str,
     data_end: str,
     history_days: int,
     max_leaf_nodes: int,
-    features_source: str,
     model: Output[Model],
     metrics: Output[Metrics],
     mlfleet_outputs: Output[Artifact],
 ):
     """One component, because a day's flights are few: fit, measure the error in minutes, lay out for serving."""
-    import json
-    import pathlib
-    import types
+    import features
+    import handover
 
-    import joblib
-
-    features = types.ModuleType("features")
-    exec(features_source, features.__dict__)
     first, _, held_out, end = features.window(data_end, history_days)
     # Not by date alone: 29 February replays the 28th, and the same flights must not be on both sides.
     vectors, carriers, delays = features.load(data, first, held_out, features.days(held_out, end))
@@ -45,19 +40,11 @@ def train_and_evaluate(
         mae=float(error), baseline_mae=float(naive), rows_train=len(vectors), rows_test=len(unseen),
         data_start=first.isoformat(), data_end=end.isoformat(),
     )
-    for name in ("mae", "baseline_mae", "rows_train", "rows_test"):
-        metrics.log_metric(name, measured[name])
-    pathlib.Path(mlfleet_outputs.path).write_text(json.dumps(measured))
-    folder = pathlib.Path(model.path)
-    folder.mkdir(parents=True)
-    joblib.dump(fitted, folder / "model.joblib", compress=3)
-    (folder / "model.json").write_text(json.dumps(measured, sort_keys=True))
+    handover.metrics(measured, metrics, mlfleet_outputs)
+    handover.model(model, measured, fitted=fitted)
 
 
 @dsl.pipeline(name="flight-delay", description="Train on an interval's days, evaluate on its last day, package.")
 def train(data: str, data_end: str, history_days: int = 28, max_leaf_nodes: int = 15):
     """One step."""
-    train_and_evaluate(
-        data=data, data_end=data_end, history_days=history_days, max_leaf_nodes=max_leaf_nodes,
-        features_source=FEATURES,
-    )
+    train_and_evaluate(data=data, data_end=data_end, history_days=history_days, max_leaf_nodes=max_leaf_nodes)

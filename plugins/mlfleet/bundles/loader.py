@@ -10,7 +10,7 @@ from airflow.sdk import DAG, get_parsing_context
 
 from mlfleet.bundles.definition import Definition
 from mlfleet.factory.dags import build_dag
-from mlfleet.factory.facts import UNKNOWN_COMMIT, commit_of
+from mlfleet.manifest.known import UNKNOWN_COMMIT, commit_of
 
 
 def dags_of(root: str, commit: str | None, entries: Sequence[Mapping[str, Any]]) -> dict[str, DAG]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from mlfleet.bundles.definition import Definition, code_digest, fingerprint
 from mlfleet.bundles.trial import problem_of
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.facts import UNKNOWN_COMMIT
+from mlfleet.factory.schedules import TIMETABLE
+from mlfleet.manifest.code import SHARED, imports_shared
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.document import Document, parse
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
+from mlfleet.manifest.known import UNKNOWN_COMMIT
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
 from mlfleet.manifest.step_checks import steps_of
 
@@ -23,13 +25,15 @@ from mlfleet.manifest.step_checks import steps_of
 class Entry:
     """What became of one manifest: ``definition`` is None when there is a ``problem``.
 
-    ``name``  of the project, None when the file does not tell it
+    ``name``    of the project, None when the file does not tell it
+    ``shared``  whether its code takes something from what projects share
     """
 
     manifest: str
     name: str | None
     definition: Definition | None = None
     problem: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,11 @@ class Survey:
 
     def _look_at(self, path: Path, surroundings: Surroundings) -> tuple[int, Entry]:
         fingerprinted, entry = self._seen.get(path, (None, None))
-        # Before the reading: what is written meanwhile is seen by the next look. So is the folder of a project that is
-        # not called like its file, which is known only afterwards.
-        now = _fingerprint(path, entry.name if entry else path.stem, surroundings.repository)
+        # Before the reading: what is written meanwhile is seen by the next look. So is what is known only afterwards:
+        # the folder of a project that is not called like its file, and whether it takes something that projects share.
+        now = _fingerprint(
+            path, entry.name if entry else path.stem, surroundings.repository, bool(entry and entry.shared)
+        )
         return (now, entry) if entry and fingerprinted == now else (now, examine(path, surroundings))
 
 
@@ -113,12 +119,14 @@ def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> E
     entry = Entry(loaded.document.file, name if isinstance(name, str) else None)
     if loaded.project is None:
         return replace(entry, problem=_told(loaded))
-    code = code_digest(repository.folder_of(loaded.project.name)) if with_code else ""
+    folder = repository.folder_of(loaded.project.name)
+    entry = replace(entry, shared=with_code and imports_shared(folder))
+    code = "".join(map(code_digest, [folder, *_shared(repository, entry.shared)])) if with_code else ""
     definition = Definition.of(loaded.project, surroundings.environment, entry.manifest, code)
     if with_code:
-        problem, step = problem_of(definition.plan(repository.root, UNKNOWN_COMMIT))
+        problem, place = problem_of(definition.plan(repository.root, UNKNOWN_COMMIT))
         if problem:
-            _report(loaded.document, problem, step)
+            _report(loaded.document, problem, place)
             return replace(entry, problem=_told(loaded))
     return replace(entry, definition=definition)
 
@@ -129,18 +137,27 @@ def _file_of(error: ConfigError | ManifestError) -> str:
     return next(files, f"include/environments/{selected_name()}.yaml")
 
 
-def _fingerprint(path: Path, name: str | None, repository: Repository) -> int:
-    return fingerprint(path, *([repository.folder_of(name)] if name and "/" not in name else []))
+def _fingerprint(path: Path, name: str | None, repository: Repository, shared: bool) -> int:
+    folders = [repository.folder_of(name)] if name and "/" not in name else []
+    return fingerprint(path, *folders, *_shared(repository, shared))
+
+
+def _shared(repository: Repository, taken: bool) -> list[Path]:
+    """All of what projects share, for a project that takes something of it: what exactly is not followed here."""
+    return [repository.root / folder for folder in SHARED] if taken else []
 
 
 def _told(loaded: Loaded) -> str:
     return "\n".join(str(found) for found in errors(loaded.diagnostics))
 
 
-def _report(document: Document, problem: str, step: str) -> None:
-    place = next((path for path, found in steps_of(document.data) if found.get("name") == step), None)
-    if place is not None:
-        document.report("MF025", (*place, "name"), problem, "see what `mlfleet dag` says")
+def _report(document: Document, problem: str, place: str) -> None:
+    hint = "see what `mlfleet dag` says"
+    step = next((path for path, found in steps_of(document.data) if found.get("name") == place), None)
+    if place == TIMETABLE:
+        document.report("MF025", ("schedule", "timetable", "class"), problem, hint)
+    elif step is not None:
+        document.report("MF025", (*step, "name"), problem, hint)
     else:
         document.report("MF020", (), f"no DAG could be built from this manifest: {problem}")
 

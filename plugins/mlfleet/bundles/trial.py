@@ -1,7 +1,7 @@
 """Building a DAG once to see that it can be built, before it takes the place of the one that can.
 
-A project with steps of its own is built in a process of its own: a team's code runs there, and may do anything: never
-come back, end the process, or change what the DAG processor has imported.
+A project with steps or a timetable of its own is built in a process of its own: a team's code runs there, and may do
+anything: never come back, end the process, or change what the DAG processor has imported.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ import warnings
 
 from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.factory.dags import build_dag
+from mlfleet.factory.foreign import ForeignCodeError
 from mlfleet.factory.plan import Plan
-from mlfleet.factory.steps import StepError
+from mlfleet.factory.schedules import TIMETABLE
 
 # As long as Airflow gives the import of a DAG file ([core] dagbag_import_timeout).
 SECONDS = 30.0
 
 
 def problem_of(plan: Plan, seconds: float = SECONDS) -> tuple[str, str]:
-    """What keeps the DAG from being built, and the step that is at fault; both "" when it can be built."""
-    return _apart(plan, seconds) if plan.project.steps else _try(plan)
+    """What keeps the DAG from being built, and the foreign code at fault (its ``place``); "" when it can be built."""
+    return _apart(plan, seconds) if plan.project.runs_foreign_code else _try(plan)
 
 
 def _try(plan: Plan) -> tuple[str, str]:
     try:
         build_dag(plan)
-    except StepError as error:
-        return str(error), error.step
+    except ForeignCodeError as error:
+        return str(error), error.place
     except (ConfigError, ManifestError) as error:
         return str(error), ""
     except Exception as error:  # a fault of the factory must stay with the one project that shows it
@@ -64,15 +65,17 @@ def _apart(plan: Plan, seconds: float) -> tuple[str, str]:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     if answer is None:
-        return f"the code of the steps did not come back within {seconds:g} s", _first_step(plan)
+        return f"the code of the project did not come back within {seconds:g} s", _first_place(plan)
     try:
-        problem, step = json.loads(answer)
+        problem, place = json.loads(answer)
     except ValueError:
-        return "the code of the steps ended the process", _first_step(plan)
-    return str(problem), str(step)
+        return "the code of the project ended the process", _first_place(plan)
+    return str(problem), str(place)
 
 
-def _first_step(plan: Plan) -> str:
+def _first_place(plan: Plan) -> str:
+    if plan.project.schedule and plan.project.schedule.timetable:
+        return TIMETABLE
     steps = plan.project.steps
     places = (steps.before_training, steps.after_training, steps.after_deploy) if steps else ()
     return next((step.name for place in places for step in place), "")

@@ -28,8 +28,8 @@ def run(root: Path | None, project: str, output: str) -> int:
         return MISSING
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     from mlfleet.factory.dags import build_dag
-    from mlfleet.factory.facts import commit_of
     from mlfleet.factory.plan import Plan
+    from mlfleet.manifest.known import commit_of
 
     environment = select_environment(repository.environments)
     built = build_dag(

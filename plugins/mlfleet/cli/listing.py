@@ -48,7 +48,9 @@ def _schedule(data: Any) -> str:
     cron, asset = at(data, "schedule", "cron"), at(data, "schedule", "asset")
     several = [name for name in (asset if isinstance(asset, list) else [asset]) if isinstance(name, str)]
     joined = " or " if at(data, "schedule", "wait_for") == "any" else " and "
-    told = _text(cron) or (f"after {joined.join(several)}" if several else "by hand")
+    ticks = " | ".join(filter(None, map(_text, cron if isinstance(cron, list) else [cron])))
+    timetable = _text(at(data, "schedule", "timetable", "class"))
+    told = ticks or timetable or (f"after {joined.join(several)}" if several else "by hand")
     return f"paused ({told})" if at(data, "schedule", "paused") is True else told
 
 

@@ -12,6 +12,7 @@ Traps this client knows:
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -138,7 +139,9 @@ class KFPClient(SystemClient):
         )
         return read_version(answer, answer.object())
 
-    async def ensure_version(self, pipeline_id: str, name: str, package: bytes) -> tuple[PipelineVersion, bool]:
+    async def ensure_version(
+        self, pipeline_id: str, name: str, package: bytes, description: str = ""
+    ) -> tuple[PipelineVersion, bool]:
         """The version called ``name`` and whether this call uploaded it.
 
         Version names are unique within a pipeline (kfp.md 5), so an upload whose answer was lost is looked up by name.
@@ -148,7 +151,7 @@ class KFPClient(SystemClient):
         if found is not None:
             return found, False
         try:
-            return await self.upload_pipeline_version(pipeline_id, name, package), True
+            return await self.upload_pipeline_version(pipeline_id, name, package, description), True
         except (Conflict, OutcomeUnknown):
             found = await self.find_version(pipeline_id, name)
             if found is None:
@@ -160,17 +163,26 @@ class KFPClient(SystemClient):
         versions = await self.list_versions(pipeline_id, [Predicate("name", name)])
         return next((version for version in versions if version.name == name), None)
 
-    async def list_versions(self, pipeline_id: str, predicates: Sequence[Predicate] = ()) -> list[PipelineVersion]:
-        """All versions of a pipeline that satisfy ``predicates``, newest first."""
+    async def list_versions(
+        self, pipeline_id: str, predicates: Sequence[Predicate] = (), most: int | None = None
+    ) -> list[PipelineVersion]:
+        """The versions of a pipeline that satisfy ``predicates``, newest first, all or the first ``most``."""
         path = f"{API}/pipelines/{segment(pipeline_id)}/versions"
         found: list[PipelineVersion] = []
         token = ""
         while True:
-            answer = await self.http.request("GET", path, params=_page("created_at desc", token, predicates))
+            params = _page("created_at desc", token, predicates, min(most or _PAGE, _PAGE))
+            answer = await self.http.request("GET", path, params=params)
             found += [read_version(answer, row) for row in answer.objects("pipeline_versions")]
             token = optional_text(answer.object().get("next_page_token")) or ""
-            if not token:
-                return found
+            if not token or (most is not None and len(found) >= most):
+                return found[:most]
+
+    async def delete_version(self, pipeline_id: str, version_id: str) -> None:
+        """Delete a version; one that is gone already is as good."""
+        path = f"{API}/pipelines/{segment(pipeline_id)}/versions/{segment(version_id)}"
+        with contextlib.suppress(NotFound):
+            await self.http.request("DELETE", path, expect=Expect.JSON_OR_NOTHING)
 
     # Runs
 
@@ -234,6 +246,10 @@ class KFPClient(SystemClient):
         """All runs called exactly ``display_name``, oldest first: the way to find a run again (kfp.md 4)."""
         runs = await self._all([Predicate("display_name", display_name)], experiment_id)
         return [run for run in runs if run.display_name == display_name]
+
+    async def unfinished_runs(self) -> list[KFPRun]:
+        """All runs that may still do something, oldest first."""
+        return await self._all([Predicate("state", state, "NOT_EQUALS") for state in sorted(TERMINAL)])
 
     async def runs_by_id(self, run_ids: Iterable[str]) -> dict[str, PolledRun]:
         """How many runs are, in few requests, without their details; the ones that do not exist are left out."""

@@ -121,6 +121,7 @@ class PipelineVersion:
     name: str
     created_at: datetime | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
 
 
 def _state(value: object) -> str:
@@ -149,6 +150,7 @@ def read_version(answer: Answer, row: Mapping[str, Any]) -> PipelineVersion:
         name=str(row.get("name") or row.get("display_name") or ""),
         created_at=moment(row.get("created_at")),
         spec=mapping(row.get("pipeline_spec")),
+        description=str(row.get("description") or ""),
     )
 
 

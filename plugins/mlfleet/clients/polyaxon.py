@@ -136,9 +136,25 @@ class PolyaxonClient(SystemClient):
         self.owner, self.namespace = owner, namespace
         self._ui_url = (ui_url or http.base_url).rstrip("/")
 
+    @classmethod
+    def from_extra(cls, http: HttpClient, extra: Mapping[str, Any]) -> PolyaxonClient:
+        """As a connection's extra says: ``owner``, ``namespace``, ``ui_url``."""
+        return cls(
+            http,
+            owner=extra.get("owner") or "default",
+            namespace=extra.get("namespace") or "polyaxon",
+            ui_url=extra.get("ui_url") or None,
+        )
+
     async def installation(self) -> dict[str, Any]:
         """``{"key", "version", "dist", "mode"}`` of the server."""
         return (await self.http.request("GET", "/api/v1/installation")).object()
+
+    async def user(self) -> str:
+        """Whose token it is; the owner on CE, which has no users and takes any token. Raises AuthError."""
+        if (await self.installation()).get("dist") == "ce":
+            return self.owner
+        return (await self.http.request("GET", "/api/v1/users")).text("username")
 
     async def ensure_project(self, project: str) -> None:
         """Create ``project`` unless it exists."""

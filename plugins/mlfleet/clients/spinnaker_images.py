@@ -59,6 +59,17 @@ class Image:
         return path == self.repository or path.endswith(f"/{self.repository}")
 
 
+def wanted_tag(execution: Mapping[str, Any], repository: str) -> str | None:
+    """The tag of ``repository`` that an execution was started for (`Image.was_wanted_by`); None for another image."""
+    trigger = _object(execution.get("trigger"))
+    told = _object(trigger.get("payload")).get("tag")
+    references = [told] if isinstance(told, str) else _references(trigger.get("artifacts"))
+    tags = [_parts(reference)[1] for reference in references]
+    named = trigger.get("tag") if trigger.get("repository") == repository else None
+    candidates = [tag for tag in (named, *tags) if isinstance(tag, str) and tag]
+    return next((tag for tag in candidates if Image(repository, tag).was_wanted_by(execution)), None)
+
+
 def artifact_filter(images: Iterable[Image]) -> dict[str, Any]:
     """What a search can ask of a trigger so that it is for one of ``images``.
 

@@ -49,6 +49,12 @@ def trigger_problems(config: Mapping[str, Any], repository: str, tag: str, accou
     return [] if None in problems else [problem for problem in problems if problem]
 
 
+def other_patterns(config: Mapping[str, Any], repository: str, pattern: str) -> list[str]:
+    """The tag patterns of the enabled docker triggers for ``repository`` that are not ``pattern``; blank for none."""
+    triggers = (t for t in _docker_triggers(config) if t.get("enabled") and t.get("repository") == repository)
+    return [found for t in triggers if (found := str(t.get("tag") or "").strip()) != pattern]
+
+
 def concurrency_warning(config: Mapping[str, Any]) -> str | None:
     """A sentence when a newer execution would silently cancel a waiting one (spinnaker.md 0.8), else None."""
     if config.get("limitConcurrent") and not config.get("keepWaitingPipelines"):

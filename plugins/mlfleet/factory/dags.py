@@ -9,18 +9,17 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.definitions.param import ParamsDict
 
+from mlfleet.factory.data import require
 from mlfleet.factory.delivery import deliver
 from mlfleet.factory.facts import (
     documentation_of,
     owner_links_of,
-    released_asset,
-    schedule_of,
-    start_of,
     tags_of,
 )
 from mlfleet.factory.form import form_of
 from mlfleet.factory.notifications import notifications_of
 from mlfleet.factory.plan import Plan
+from mlfleet.factory.schedules import released_asset, schedule_of, start_of
 from mlfleet.factory.steps import steps_at
 from mlfleet.factory.training import train
 from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
@@ -60,13 +59,18 @@ def build_dag(plan: Plan) -> DAG:
 
 def _tasks(plan: Plan) -> BaseOperator | None:
     """Adds all tasks to the current DAG; returns the last of the factory's own."""
+    data = require(plan)
     before = steps_at(plan, "before_training")
+    if before:
+        for sensor in data:
+            sensor >> before[0]
     trained = {
         experiment.slug: train(plan, experiment) for experiment in plan.project.experiments if experiment.enabled
     }
     groups = {slug: ends for slug, ends in trained.items() if ends is not None}
-    for first, _ in groups.values() if before else ():
-        before[-1] >> first
+    for first, _ in groups.values():
+        for earlier in before[-1:] or data:
+            earlier >> first
     after = steps_at(plan, "after_training")
     first_delivery, last = deliver(plan, {slug: end for slug, (_, end) in groups.items()})
     for _, end in groups.values():

@@ -7,8 +7,9 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Label
 
-from mlfleet.factory.facts import ordered, static_references
+from mlfleet.factory.facts import ordered, references_of
 from mlfleet.factory.plan import Plan
+from mlfleet.manifest.image_checks import BASE
 from mlfleet.manifest.models import Deploy, Evaluation, Image, Project
 from mlfleet.operators.evaluate import EvaluateOperator
 from mlfleet.operators.image import BuildImageOperator
@@ -54,16 +55,18 @@ def _condition(project: Project) -> str:
         f"{word} {value:g}" for word, value in (("at least", evaluation.min), ("at most", evaluation.max))
         if value is not None
     )  # fmt: skip
-    return f"{evaluation.metric} {bound}, no backfill" if evaluation else "no backfill"
+    if evaluation is None:
+        return "no backfill"
+    improved = "better than live" if evaluation.min_improvement is not None else ""
+    return ", ".join(filter(None, [f"{evaluation.metric} {bound}" if bound else "", improved, "no backfill"]))
 
 
 def _references(plan: Plan) -> dict[str, Any]:
-    static = static_references(plan.project, plan.environment, plan.commit)
-    return {"static": static, "tasks": {}, "window_seconds": int(plan.project.window.total_seconds())}
+    return references_of(plan.project, plan.environment, plan.commit)
 
 
 def _evaluate(plan: Plan, section: Evaluation, trained: dict[str, BaseOperator]) -> EvaluateOperator:
-    bound = section.model_dump()
+    bound = section.model_dump(exclude={"min_improvement"})
     return EvaluateOperator(
         task_id=EVALUATE,
         evaluations=[{"experiment": slug, "task_id": task.task_id, **bound} for slug, task in trained.items()],
@@ -79,7 +82,8 @@ def _build(plan: Plan, section: Image, trained: dict[str, BaseOperator]) -> Buil
         repository=_repository(plan, section),
         dockerfile=plan.file(section.dockerfile),
         context=plan.file(section.context),
-        build_args=ordered(section.args),
+        build_args=ordered({**section.args, **({BASE: section.base} if section.base else {})}),
+        platform=section.platforms[0] if section.platforms else None,
         models={slug: task.task_id for slug, task in trained.items()} if packages_models else {},
         models_dest=section.models.dest,
         labels=_LABELS | {f"mlfleet.label.{name}": value for name, value in sorted(plan.project.labels.items())},
@@ -103,13 +107,16 @@ def _verify(plan: Plan, section: Image) -> ImageSensor:
 
 def _release(plan: Plan, deploy: Deploy | None) -> ReleaseOperator:
     connections = plan.environment.connections
+    evaluation = plan.project.evaluation if plan.project.training else None
     return ReleaseOperator(
         task_id=RELEASE,
         build_task_id=BUILD,
         **plan.common(RELEASE),
-        evaluate_task_id=EVALUATE if plan.project.evaluation and plan.project.training else None,
+        evaluate_task_id=EVALUATE if evaluation else None,
+        min_improvement=evaluation.min_improvement if evaluation and deploy else None,
         application=deploy.spinnaker.application if deploy else None,
         pipeline=deploy.spinnaker.pipeline if deploy else None,
+        tag_pattern=deploy.spinnaker.tag_pattern if deploy else None,
         spinnaker_conn_id=connections.spinnaker if deploy else None,
         container_registry_conn_id=connections.container_registry,
         references=_references(plan),

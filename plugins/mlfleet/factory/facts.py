@@ -1,52 +1,14 @@
-"""What a DAG and its tasks are told of their project: schedule, documentation, what references stand for."""
+"""What a DAG is told of its project: tags, owners, documentation."""
 
 from __future__ import annotations
 
-import functools
-import os
-import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import pendulum
-from airflow.sdk import Asset, AssetAny, CronDataIntervalTimetable
-from pendulum.tz.timezone import Timezone
-
 from mlfleet.manifest.environments import Environment
-from mlfleet.manifest.models import Experiment, Owner, Project
+from mlfleet.manifest.known import static_references
+from mlfleet.manifest.models import Owner, Project
 from mlfleet.manifest.rendering import rendered
-
-COMMIT_VARIABLE = "MLFLEET_COMMIT"
-UNKNOWN_COMMIT = "unknown"
-
-
-def released_asset(project: str) -> Asset:
-    """The asset whose event says that a project has a new release; other projects can be scheduled by it.
-
-    Airflow looks for a normalizer of any scheme that does not begin with ``x-``, and for that imports the google
-    provider: seconds in every worker that builds a DAG (airflow/sdk/definitions/asset).
-    """
-    return Asset(f"x-mlfleet://{project}/released")
-
-
-def schedule_of(project: Project) -> CronDataIntervalTimetable | AssetAny | list[Asset] | None:
-    """The DAG's schedule: data intervals between cron ticks, other projects' releases, or only by hand."""
-    schedule = project.schedule
-    if schedule is None or schedule.paused:
-        return None
-    if schedule.cron:
-        return CronDataIntervalTimetable(schedule.cron, timezone=Timezone(schedule.timezone))
-    assets = [released_asset(name) for name in sorted(schedule.awaited)]
-    return AssetAny(*assets) if schedule.wait_for == "any" and len(assets) > 1 else assets or None
-
-
-def start_of(project: Project) -> pendulum.DateTime | None:
-    """Midnight of the first day, in the schedule's time zone, which so becomes the DAG's; None without a schedule."""
-    if project.schedule is None:
-        return None
-    day = project.schedule.start_date
-    return pendulum.datetime(day.year, day.month, day.day, tz=project.schedule.timezone)
 
 
 def tags_of(project: Project) -> list[str]:
@@ -83,34 +45,10 @@ def documentation_of(project: Project, environment: Environment, manifest: str, 
     return "\n".join(lines)
 
 
-def static_references(
-    project: Project, environment: Environment, commit: str, experiment: Experiment | None = None
-) -> dict[str, Any]:
-    """What is known without a run; values of ``env.*`` may hold ``${process.NAME}``, which is read at run time."""
-    found: dict[str, Any] = {"project.name": project.name, "git.commit": commit}
-    found.update({f"env.{name}": value for name, value in environment.values.items()})
-    if experiment is not None:
-        found.update({"experiment.name": experiment.name, "experiment.slug": experiment.slug})
-        found.update({f"experiment.params.{name}": value for name, value in experiment.params.items()})
-    return dict(sorted(found.items()))
-
-
-@functools.lru_cache(maxsize=64)
-def commit_of(root: Path) -> str:
-    """The commit of the code below `root`: of its git checkout, else of the variable MLFLEET_COMMIT, else "unknown".
-
-    Images are often built without the .git folder; their build sets the variable.
-    """
-    try:
-        asked = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
-        if asked.returncode == 0:
-            return asked.stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        pass
-    return os.environ.get(COMMIT_VARIABLE) or UNKNOWN_COMMIT
+def references_of(project: Project, environment: Environment, commit: str) -> dict[str, Any]:
+    """The argument ``references`` of a task that belongs to no experiment."""
+    static = static_references(project, environment, commit)
+    return {"static": static, "tasks": {}, "window_seconds": int(project.window.total_seconds())}
 
 
 def ordered(value: Any) -> Any:

@@ -12,20 +12,19 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-from mlfleet.errors import ConfigError
+from mlfleet.factory.foreign import ForeignCodeError
 from mlfleet.factory.plan import RETRIES, Plan
 from mlfleet.manifest.models import Step
 
 Task = BaseOperator | MappedOperator
 
 
-class StepError(ConfigError):
-    """A step whose code makes no task; ``step`` is its name."""
+class StepError(ForeignCodeError):
+    """A step whose code makes no task; ``place`` is its name."""
 
     def __init__(self, step: str, what: str, where: str = "") -> None:
-        super().__init__(f"the step {step!r}: {what}", where, "Correct its code, or the manifest")
+        super().__init__(step, f"the step {step!r}: {what}", where)
         self.args = (step, what, where)
-        self.step = step
 
 
 def steps_at(plan: Plan, place: str) -> list[Task]:

@@ -6,11 +6,14 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, TaskGroup
 
-from mlfleet.factory.facts import ordered, static_references
+from mlfleet.factory.facts import ordered
 from mlfleet.factory.plan import Plan
-from mlfleet.manifest.models import Experiment, KFPTraining, PolyaxonTraining
+from mlfleet.manifest.known import static_references
+from mlfleet.manifest.models import Experiment
+from mlfleet.manifest.training import KFPTraining, KFPVersion, PolyaxonTraining
 from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
+from mlfleet.systems.polyaxon_training import matrix_of, settings_of
 
 
 def train(plan: Plan, experiment: Experiment) -> tuple[BaseOperator, BaseOperator] | None:
@@ -37,16 +40,17 @@ def _references(plan: Plan, experiment: Experiment, earlier: dict[str, str]) -> 
 
 
 def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> PolyaxonRunOperator:
-    matrix = section.matrix.model_dump(mode="json", by_alias=True, exclude_none=True) if section.matrix else None
     return PolyaxonRunOperator(
         task_id="polyaxon",
         project=plan.project.name,
         name=f"{plan.project.name}-{experiment.slug}",
-        polyaxonfile=plan.file(section.polyaxonfile),
+        polyaxonfile=plan.file(section.polyaxonfile) if section.polyaxonfile else None,
+        component=section.component,
         files={name: plan.file(name) for name in section.files},
         params=ordered(section.params),
-        matrix=ordered(matrix),
+        matrix=ordered(matrix_of(section)),
         best_by=section.best_by.model_dump() if section.best_by else None,
+        settings=ordered(settings_of(plan.environment, section, plan.file("").rstrip("/"))),
         references=_references(plan, experiment, {}),
         polyaxon_conn_id=plan.environment.connections.polyaxon,
         timeout=section.timeout,
@@ -60,9 +64,11 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
     return KFPRunOperator(
         task_id="kfp",
         pipeline=f"{plan.file(section.file)}:{function}",
-        experiment=f"{plan.project.name}.{experiment.slug}",
+        experiment=plan.project.kfp_experiment(experiment),
+        version=_version(plan, section.version) if section.version else None,
         params=ordered(section.params),
-        pipeline_root="${env.pipeline_root}" if "pipeline_root" in plan.environment.values else None,
+        pipeline_root=section.pipeline_root or _root_of(plan),
+        service_account=section.service_account,
         enable_caching=section.caching,
         references=_references(plan, experiment, earlier),
         kfp_conn_id=plan.environment.connections.kfp,
@@ -70,3 +76,12 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
         on_failed=section.on_failed,
         **plan.common("kfp"),
     )
+
+
+def _version(plan: Plan, section: KFPVersion) -> dict[str, str]:
+    selector = section.model_dump(exclude_none=True)
+    return {"pipeline": plan.project.name, **selector}
+
+
+def _root_of(plan: Plan) -> str | None:
+    return "${env.pipeline_root}" if "pipeline_root" in plan.environment.values else None

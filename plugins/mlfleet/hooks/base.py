@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -12,7 +11,8 @@ import httpx
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from mlfleet.clients.auth import Credentials, Tls
+from mlfleet.clients.auth import Credentials
+from mlfleet.clients.connections import base_url, example, http_client, variable_of
 from mlfleet.clients.http import HttpClient, SystemClient
 from mlfleet.clients.retry import RetryPolicy
 from mlfleet.errors import ConfigError, MlfleetError
@@ -100,32 +100,20 @@ class SystemHook(BaseHook, Generic[C]):
         retry: RetryPolicy | None = None,
     ) -> HttpClient:
         """The HTTP core for this connection."""
-        return HttpClient(
-            self.base_url(connection),
+        return http_client(
+            connection,
+            extra,
+            credentials,
+            conn_id=self.conn_id,
             system=self.conn_type,
-            credentials=credentials,
-            tls=Tls(verify=flag(extra.get("verify_ssl"), default=True), ca_file=extra.get("ca_file") or None),
             retry=retry,
             transport=self._transport,
+            todo=self._hint(),
         )
 
     def base_url(self, connection: Connection) -> str:
-        """``<schema>://<host>:<port>``; the host may bring its own scheme, and a path behind it stays.
-
-        Without a schema: http for this very machine, https for all others.
-        """
-        host = (connection.host or "").strip().rstrip("/")
-        if not host:
-            raise ConfigError(f"connection {self.conn_id!r} has no host", "its host field", self._hint())
-        scheme, found, rest = host.partition("://")
-        if not found:
-            scheme, rest = (connection.schema or "").strip(), host
-        address, slash, path = rest.partition("/")
-        scheme = scheme or ("http" if _is_loopback(address) else "https")
-        if scheme not in {"http", "https"}:
-            raise ConfigError(f"connection {self.conn_id!r} has the schema {scheme!r}", "", "Use http or https")
-        port = f":{connection.port}" if connection.port else ""
-        return f"{scheme}://{address}{port}{slash}{path}"
+        """See `mlfleet.clients.connections.base_url`."""
+        return base_url(connection, self.conn_id, self._hint())
 
     def _missing(self) -> ConfigError:
         return ConfigError(
@@ -135,25 +123,7 @@ class SystemHook(BaseHook, Generic[C]):
         )
 
     def _hint(self) -> str:
-        variable = f"AIRFLOW_CONN_{self.conn_id.upper()}"
-        example = f'{{"conn_type": "{self.conn_type}", "schema": "https", "host": "…"}}'
-        return f"Add it under Admin > Connections (type {self.conn_type}), or set {variable}='{example}'"
-
-
-def flag(value: object, *, default: bool) -> bool:
-    """A boolean of a connection's extra, where people also write "false" as text."""
-    if value is None or value == "":
-        return default
-    if isinstance(value, str):
-        return value.strip().lower() not in {"false", "0", "no", "off"}
-    return bool(value)
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rsplit(":", 1)[0] if address.count(":") == 1 else address
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+        variable = variable_of(self.conn_id)
+        return (
+            f"Add it under Admin > Connections (type {self.conn_type}), or set {variable}='{example(self.conn_type)}'"
+        )

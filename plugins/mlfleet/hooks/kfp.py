@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.auth import Credentials
+from mlfleet.clients.connections import token_credentials
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.hooks.base import SystemHook
 
@@ -25,10 +25,8 @@ class KFPHook(SystemHook[KFPClient]):
 
     def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> KFPClient:
         """Single-user servers take no token."""
-        token = connection.password
-        credentials = Credentials.token(token) if token else Credentials.none()
         return KFPClient(
-            self.http(connection, extra, credentials),
+            self.http(connection, extra, token_credentials(connection)),
             namespace=extra.get("namespace") or None,
             ui_url=extra.get("ui_url") or None,
         )

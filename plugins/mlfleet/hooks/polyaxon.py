@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.auth import Credentials
+from mlfleet.clients.connections import token_credentials
 from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.hooks.base import SystemHook
 
@@ -22,14 +22,8 @@ class PolyaxonHook(SystemHook[PolyaxonClient]):
 
     def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> PolyaxonClient:
         """CE takes no token; elsewhere it travels as ``Authorization: Token`` (polyaxon.md 1)."""
-        token = connection.password
-        credentials = Credentials.token(token, "Token") if token else Credentials.none()
-        return PolyaxonClient(
-            self.http(connection, extra, credentials),
-            owner=extra.get("owner") or "default",
-            namespace=extra.get("namespace") or "polyaxon",
-            ui_url=extra.get("ui_url") or None,
-        )
+        http = self.http(connection, extra, token_credentials(connection, "Token"))
+        return PolyaxonClient.from_extra(http, extra)
 
     async def probe(self, client: PolyaxonClient) -> str:
         """Version and distribution of the server."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mlfleet.clients.connections import flag
 from mlfleet.clients.container_registry import ContainerRegistryClient
-from mlfleet.hooks.base import flag
 from mlfleet.hooks.container_registry import ContainerRegistryHook
 from mlfleet.systems.buildah import Registry
 

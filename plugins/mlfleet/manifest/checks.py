@@ -13,12 +13,15 @@ from typing import Any
 
 from mlfleet.manifest import references
 from mlfleet.manifest.code_checks import check_code
+from mlfleet.manifest.data_checks import check_data
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
+from mlfleet.manifest.image_checks import check_base, check_image
 from mlfleet.manifest.names import is_project_name
 from mlfleet.manifest.step_checks import check_step_code, check_steps, steps_of
-from mlfleet.manifest.tasks import ALL, TRAINING, tasks_of
+from mlfleet.manifest.tasks import ALL, tasks_of
+from mlfleet.manifest.training_checks import check_build_context, check_training
 from mlfleet.manifest.values import slug_of
 
 # Ids of the tasks after training, which no task group of an experiment may take.
@@ -27,6 +30,14 @@ _RUN = ("data.start", "data.end", "run.key", "run.type", "project.name", "env.*"
 _EXPERIMENT = ("experiment.name", "experiment.slug", "experiment.params.*")
 _POLYAXON = ("polyaxon.uuid", "polyaxon.outputs.*")
 _BEST = ("polyaxon.best.inputs.*", "polyaxon.best.outputs.*")
+# What of the training is resolved when it runs, beside the params of KFP, which also know the Polyaxon run.
+_TRAINING_READS: tuple[Path, ...] = (
+    *(("training", "polyaxon", key) for key in ("params", "matrix", "image")),
+    ("training", "polyaxon", "code", "revision"),
+    ("training", "polyaxon", "build", "destination"),
+    ("training", "polyaxon", "build", "params"),
+    *(("training", "kfp", key) for key in ("pipeline_root", "service_account", "version")),
+)
 _FREE_FORM = ("annotations", "description")
 
 
@@ -47,9 +58,11 @@ class Surroundings:
 def check(document: Document, surroundings: Surroundings) -> None:
     """Adds what is wrong beyond single fields; the document must have data."""
     _check_experiments(document)
+    check_data(document)
+    check_image(document)
     _check_schedule(document)
     _check_sections(document)
-    _check_overrides(document)
+    check_training(document, surroundings.environments)
     _check_pools(document)
     _check_notify(document)
     check_steps(document)
@@ -58,6 +71,8 @@ def check(document: Document, surroundings: Surroundings) -> None:
         _check_files(document, surroundings.root, surroundings.folder)
         check_code(document, surroundings.folder)
         check_step_code(document, surroundings.folder)
+        check_base(document, surroundings.folder)
+        check_build_context(document, surroundings.root, surroundings.folder)
 
 
 def awaited_projects(document: Document) -> Iterator[tuple[Path, str]]:
@@ -100,12 +115,15 @@ def _check_schedule(document: Document) -> None:
     schedule = at(document.data, "schedule")
     if not isinstance(schedule, dict):
         return
-    if schedule.get("cron") and schedule.get("asset"):
-        document.report("MF012", ("schedule", "asset"), "a schedule has either `cron` or `asset`", "remove one of them")
-    if schedule.get("catchup") is True and schedule.get("cron") and not schedule.get("start_date"):
+    kinds = [kind for kind in ("cron", "timetable", "asset") if schedule.get(kind)]
+    if len(kinds) > 1:
+        document.report("MF012", ("schedule", kinds[-1]), f"a schedule has either `{kinds[0]}` or `{kinds[-1]}`",
+                        "remove one of them")  # fmt: skip
+    timed = schedule.get("cron") or schedule.get("timetable")
+    if schedule.get("catchup") is True and timed and not schedule.get("start_date"):
         document.report("MF011", ("schedule", "start_date"), "`catchup: true` needs a `start_date`",
                         "say from which day on the runs are made up for", key=True)  # fmt: skip
-    if schedule.get("catchup") is True and not schedule.get("cron"):
+    if schedule.get("catchup") is True and not timed:
         document.report(
             "MF016", ("schedule", "catchup"), "`catchup` needs `cron`: no other run can be missed", key=True
         )
@@ -133,42 +151,15 @@ def _check_assets(document: Document, schedule: dict[str, Any]) -> None:
 def _check_sections(document: Document) -> None:
     data = document.data
     polyaxon, kfp = at(data, "training", "polyaxon"), at(data, "training", "kfp")
-    training = at(data, "training")
-    if "training" in (data or {}) and (training is None or training == {}):
-        document.report("MF016", ("training",), "`training` needs `polyaxon` or `kfp`, or leave it out")
-    if isinstance(polyaxon, dict):
-        _check_best_by(document, polyaxon)
     evaluation = at(data, "evaluation")
     if isinstance(evaluation, dict):
         if not polyaxon and not kfp:
             document.report(
                 "MF016", ("evaluation",), "`evaluation` needs `training`: there is nothing to measure", key=True
             )
-        if evaluation.get("min") is None and evaluation.get("max") is None:
-            document.report("MF011", ("evaluation", "max"), "`evaluation` needs a bound: `min` or `max`",
-                            "for example `max: 800` for an error, `min: 0.9` for an accuracy", key=True)  # fmt: skip
         _check_bounds(document, evaluation)
     if at(data, "deploy") is not None and at(data, "image") is None:
         document.report("MF016", ("deploy",), "`deploy` needs `image`: there is nothing to deploy", key=True)
-
-
-def _check_overrides(document: Document) -> None:
-    for index, experiment in _experiments(document):
-        own = experiment.get("training")
-        for system in own if isinstance(own, dict) else ():
-            path: Path = ("experiments", index, "training", system)
-            if system in TRAINING and at(document.data, "training", system) is None:
-                document.report("MF016", path, f"there is nothing to change: the project has no `training.{system}`",
-                                key=True)  # fmt: skip
-            matrix = at(document.data, *path, "matrix")
-            if (
-                matrix is not None
-                and at(document.data, "training", system)
-                and not at(document.data, "training", system, "matrix")
-            ):
-                document.report("MF016", (*path, "matrix"), "only a search can have another `matrix`",
-                                "give `training.polyaxon` a matrix", key=True)  # fmt: skip
-            _check_search(document, (*path, "matrix"), matrix)
 
 
 def _check_pools(document: Document) -> None:
@@ -193,25 +184,16 @@ def _check_notify(document: Document) -> None:
 
 
 def _check_bounds(document: Document, evaluation: dict[str, Any]) -> None:
+    improvement = evaluation.get("min_improvement")
+    if evaluation.get("min") is None and evaluation.get("max") is None and improvement is None:
+        document.report("MF011", ("evaluation", "max"), "`evaluation` needs a bound: `min` or `max`",
+                        "for example `max: 800` for an error, `min: 0.9` for an accuracy", key=True)  # fmt: skip
+    if improvement is not None and at(document.data, "deploy") is None:
+        nothing_live = "`min_improvement` needs `deploy`: there is no live model to be better than"
+        document.report("MF016", ("evaluation", "min_improvement"), nothing_live, key=True)
     low, high = evaluation.get("min"), evaluation.get("max")
     if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
         document.report("MF012", ("evaluation", "min"), f"no value is both at least {low} and at most {high}")
-
-
-def _check_best_by(document: Document, polyaxon: dict[str, Any]) -> None:
-    best_by, matrix = polyaxon.get("best_by"), polyaxon.get("matrix")
-    if best_by is not None and matrix is None:
-        document.report("MF016", ("training", "polyaxon", "best_by"), "`best_by` chooses among the runs of a `matrix`",
-                        "add `matrix`, or leave `best_by` out", key=True)  # fmt: skip
-    _check_search(document, ("training", "polyaxon", "matrix"), matrix)
-
-
-def _check_search(document: Document, path: Path, matrix: Any) -> None:
-    kind = at(matrix, "kind")
-    if kind in ("grid", "random") and not at(matrix, "params"):
-        document.report("MF011", (*path, "params"), f"a {kind} search needs `params`", key=True)
-    if kind == "random" and not at(matrix, "numRuns"):
-        document.report("MF011", (*path, "numRuns"), "a random search needs `numRuns`", key=True)
 
 
 def _check_texts(document: Document, surroundings: Surroundings) -> None:
@@ -251,13 +233,15 @@ def _allowed(document: Document, path: Path) -> tuple[str, ...]:
     if path[:1] == ("experiments",) and path[2:3] == ("training",):
         # What an experiment changes is read as what it changes.
         path = path[2:]
-    if path[:3] in (("training", "polyaxon", "params"), ("training", "polyaxon", "matrix")):
+    if any(path[: len(place)] == place for place in _TRAINING_READS):
         return _RUN + _EXPERIMENT
     if path[:3] == ("training", "kfp", "params"):
         polyaxon = at(document.data, "training", "polyaxon")
         earlier = _POLYAXON + (_BEST if at(polyaxon, "matrix") and at(polyaxon, "best_by") else ()) if polyaxon else ()
         return _RUN + _EXPERIMENT + earlier
-    if path[:2] == ("image", "args"):
+    if path[:2] in (("image", "args"), ("image", "base")) or (
+        path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",))
+    ):
         return _RUN
     return ()
 

@@ -25,6 +25,12 @@ _KFP_DECORATORS = frozenset(("pipeline", "component", "container_component"))
 _OUTPUTS = frozenset(("Output", "OutputPath"))
 
 
+# What projects share: the library of pipelines, and components. Imported by path from the repository's root, or from
+# where compiling looks for modules (systems.kfp_compile).
+SHARED = ("include/pipelines/_lib", "include/components")
+_SHARED_NAMES = ("_lib", "components", "include")
+
+
 class Unreadable(Exception):
     """The file is not what the manifest takes it for; `fix` says what to do."""
 
@@ -96,6 +102,22 @@ def function_signature(path: Path, function: str) -> Signature | None:
             return None
         raise Unreadable(f"{path.name} has no function {function!r}", suggestion(function, functions))
     return None if found.args.kwarg or found.args.vararg or found.decorator_list else _signature(found.args)
+
+
+def imports_shared(folder: Path) -> bool:
+    """Whether a Python file at the top of a project's folder imports something of :data:`SHARED`."""
+    for path in sorted(folder.glob("*.py")):
+        try:
+            module = _python(path)
+        except Unreadable:
+            continue
+        for node in ast.walk(module):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            if any(name.partition(".")[0] in _SHARED_NAMES for name in names):
+                return True
+    return False
 
 
 def _signature(arguments: ast.arguments) -> Signature:

@@ -34,7 +34,9 @@ MEANINGS = {
     "MF022": "a param that the polyaxonfile, the pipeline or the step does not have",
     "MF023": "an input of the polyaxonfile, the pipeline or the step that gets no value",
     "MF024": "a target of no environment, or a key that cannot stand in a target or in include/defaults.yaml",
-    "MF025": "a step whose code makes no task",
+    "MF025": "a step whose code makes no task, or a timetable that cannot be made",
+    "MF026": "a node pool that an environment does not have",
+    "MF027": "something that this version of mlfleet cannot run",
 }
 
 

@@ -6,24 +6,12 @@ It stands beside the models and not in them, so that the DAG processor does not 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-
-class Words(NamedTuple):
-    """The explanation of a key and values that it can have."""
-
-    text: str
-    examples: tuple[Any, ...] = ()
-
-
-_TIMEOUT = "How long it may take before it is stopped and the task fails."
-_ON_FAILED = (
-    "What a retry does with a run that failed: `resubmit` starts a new one, `resume` goes on from where it got to, "
-    "`fail` does nothing."
-)
+from mlfleet.manifest.training_documentation import TRAINING_WORDS
+from mlfleet.manifest.words import Words
 
 # By the name of the model and the key as manifests write it.
 DOCUMENTATION: dict[str, dict[str, Words]] = {
+    **TRAINING_WORDS,
     "Project": {
         "apiVersion": Words("Version of the rules; within one they are only relaxed.", ("mlfleet/v1",)),
         "kind": Words("Always `Project`.", ("Project",)),
@@ -51,6 +39,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "schedule": Words("When a run starts; without it only by hand.", ({"cron": "0 3 * * *"},)),
         "experiments": Words(
             "The models of the project; each is trained in a task group of its own.", ([{"name": "Default"}],)
+        ),
+        "data": Words(
+            "What must be there before anything is trained: objects, partitions, events of assets.",
+            ([{"name": "features", "gcs": {"bucket": "acme-features", "object": "${data.end}/_SUCCESS"}}],),
         ),
         "training": Words(
             "How each experiment is trained: with Polyaxon, then with Kubeflow Pipelines, or either.",
@@ -97,9 +89,13 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     },
     "Schedule": {
         "cron": Words(
-            "Five fields: minute, hour, day of month, month, day of week; or a preset. A run's data is what came "
-            "between two of these times.",
-            ("0 3 * * *", "@daily"),
+            "Five fields: minute, hour, day of month, month, day of week; or a preset; or a list of these. A run's "
+            "data is what came between two of these times.",
+            ("0 3 * * *", "@daily", ["0 6 * * 1-5", "0 12 * * 6"]),
+        ),
+        "timetable": Words(
+            "A timetable for what crons cannot say.",
+            ({"class": "airflow.sdk.CronTriggerTimetable", "arguments": {"expression": "@daily", "timezone": "UTC"}},),
         ),
         "asset": Words(
             "Name of another project, or a list of several: their releases start a run of this one.",
@@ -107,11 +103,20 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         ),
         "wait_for": Words("Of several projects: a run after all have released again, or after any has.", ("any",)),
         "max_active_runs": Words("How many runs may go on at once; more than one only without `deploy`.", (1,)),
-        "paused": Words("Takes `cron` and `asset` away as long as it is true; runs by hand work.", (True,)),
+        "paused": Words(
+            "Takes `cron`, `timetable` and `asset` away as long as it is true; runs by hand work.", (True,)
+        ),
         "start_date": Words("The first day that the schedule counts from, at midnight in `timezone`.", ("2026-11-01",)),
         "timezone": Words("Name from the IANA time zone database, in which `cron` is read.", ("Asia/Tokyo", "UTC")),
         "catchup": Words("Whether runs since `start_date` that did not happen are made up for.", (False,)),
         "window": Words("How far back the data of a run by hand or by an asset reaches.", ("1d", "7d")),
+    },
+    "Timetable": {
+        "class": Words(
+            "The import path of a timetable, of Airflow's own or of one that an Airflow plugin registers.",
+            ("airflow.sdk.DeltaDataIntervalTimetable",),
+        ),
+        "arguments": Words("What it is made with, as YAML gives it.", ({"expression": "@daily", "timezone": "UTC"},)),
     },
     "Experiment": {
         "name": Words(
@@ -124,98 +129,29 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "enabled": Words("Whether it is trained and packaged; for a target that does with fewer.", (False,)),
         "params": Words("Values of this experiment, read as `${experiment.params.NAME}`.", ({"segment": "Premium"},)),
     },
-    "TrainingOverride": {
-        "polyaxon": Words("What is different in its Polyaxon run.", ({"params": {"rounds": 50}},)),
-        "kfp": Words("What is different in its KFP run.", ({"timeout": "8h"},)),
-    },
-    "PolyaxonOverride": {
-        "params": Words("Other values for params, or further ones.", ({"rounds": 50},)),
-        "matrix": Words(
-            "Another search, in place of the project's; only where that has one.",
-            ({"kind": "grid", "params": {"depth": {"kind": "choice", "value": [8]}}},),
-        ),
-        "timeout": Words(_TIMEOUT, ("8h",)),
-        "on_failed": Words(_ON_FAILED, ("resume",)),
-    },
-    "KFPOverride": {
-        "params": Words("Other values for params, or further ones.", ({"top": 10},)),
-        "caching": Words("Whether steps with equal inputs come from older runs.", (False,)),
-        "timeout": Words(_TIMEOUT, ("8h",)),
-        "on_failed": Words(_ON_FAILED, ("resume",)),
-    },
-    "Training": {
-        "polyaxon": Words("A Polyaxon run or tuning for each experiment.", ({"polyaxonfile": "polyaxonfile.yaml"},)),
-        "kfp": Words(
-            "A run of a Kubeflow pipeline for each experiment, after Polyaxon's.", ({"pipeline": "pipeline.py:train"},)
-        ),
-    },
-    "PolyaxonTraining": {
-        "polyaxonfile": Words(
-            "A component or an operation, relative to include/pipelines/<project>.", ("polyaxonfile.yaml",)
-        ),
-        "files": Words(
-            "Files of the project that travel with the run and lie in its working folder.",
-            (["train.py", "features.py"],),
-        ),
-        "params": Words("Values of the polyaxonfile's inputs.", ({"segment": "${experiment.params.segment}"},)),
-        "matrix": Words(
-            "Polyaxon's own section; makes a tuning of the run.",
-            ({"kind": "grid", "params": {"depth": {"kind": "choice", "value": [2, 4]}}},),
-        ),
-        "best_by": Words(
-            "Which run of the matrix is the best; read as `${polyaxon.best.inputs.NAME}`.",
-            ({"metric": "mae", "direction": "min"},),
-        ),
-        "timeout": Words(_TIMEOUT, ("4h",)),
-        "on_failed": Words(_ON_FAILED, ("resubmit",)),
-    },
-    "BestBy": {
-        "metric": Words("An output of the runs.", ("mae",)),
-        "direction": Words("Which way is better.", ("min",)),
-    },
-    "Matrix": {
-        "kind": Words("How values are chosen.", ("grid", "random")),
-        "params": Words(
-            "The values of each input that is searched.", ({"depth": {"kind": "choice", "value": [2, 4]}},)
-        ),
-        "values": Words("For a `mapping`: the inputs of each run.", ([{"depth": 2}, {"depth": 4}],)),
-        "concurrency": Words("How many runs at the same time.", (2,)),
-        "numRuns": Words("How many runs a random, bayes or hyperopt search makes.", (20,)),
-        "numInitialRuns": Words("Random runs before a bayes search chooses.", (5,)),
-        "maxIterations": Words("Upper bound of iterations.", (10,)),
-        "seed": Words("Seed of the random choice.", (7,)),
-        "eta": Words("hyperband: the share of runs that goes on is one over this.", (3,)),
-        "algorithm": Words("hyperopt: its algorithm.", ("tpe",)),
-        "resource": Words("hyperband: the input that says what a run may use.", ({"name": "epochs", "type": "int"},)),
-        "metric": Words("What the search optimizes.", ({"name": "mae", "optimization": "minimize"},)),
-        "utilityFunction": Words("bayes: how the next run is chosen.", ({"acquisitionFunction": "ucb"},)),
-        "resume": Words("hyperband: whether runs go on from their checkpoints.", (False,)),
-        "tuner": Words("The component that runs the search.", ({"hubRef": "acme/tuner"},)),
-        "earlyStopping": Words(
-            "When the search ends before all runs were made.",
-            ([{"kind": "metric_early_stopping", "metric": "mae", "value": 100, "optimization": "minimize"}],),
-        ),
-    },
-    "KFPTraining": {
-        "pipeline": Words(
-            "File and function of the pipeline, relative to include/pipelines/<project>.", ("pipeline.py:train",)
-        ),
-        "params": Words("Values of the pipeline's parameters.", ({"until": "${data.end}"},)),
-        "caching": Words(
-            "Whether steps with equal inputs come from older runs. The cache knows params, and not the "
-            "data that they point to.",
-            (False,),
-        ),
-        "timeout": Words(_TIMEOUT, ("4h",)),
-        "on_failed": Words(_ON_FAILED, ("resume",)),
-    },
     "Evaluation": {
         "metric": Words("A metric that the last training step of every experiment writes.", ("mae",)),
         "direction": Words("Which way is better.", ("min",)),
         "min": Words("The metric must be at least this.", (0.9,)),
         "max": Words("The metric must be at most this.", (800,)),
+        "min_improvement": Words(
+            "By which share of the live model's metric the new one must be better; 0 means no worse. The live metric "
+            "is read from the labels of the image that the pipeline deployed last: measured on the data of its time.",
+            (0.02,),
+        ),
     },
     "Image": {
+        "backend": Words(
+            "What builds it: buildah, in the slot of the worker. Cloud Build is not wired to manifests yet.",
+            ("buildah",),
+        ),
+        "base": Words(
+            "Value of the build argument BASE, which the Dockerfile uses as `FROM ${BASE}`. Takes references.",
+            ("${env.base_image}", "python:3.12-slim"),
+        ),
+        "platforms": Words(
+            "What the image runs on; without it, what the worker does. buildah builds for one.", (["linux/amd64"],)
+        ),
         "dockerfile": Words("Relative to include/pipelines/<project>.", ("Dockerfile",)),
         "context": Words("Folder whose files the build sees, relative to include/pipelines/<project>.", (".",)),
         "repository": Words(
@@ -247,6 +183,11 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     "SpinnakerTarget": {
         "application": Words("Name of the Spinnaker application.", ("prices",)),
         "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+        "tag_pattern": Words(
+            "The tag pattern of the pipeline's docker trigger. It must match every release and no build; a release "
+            "looks whether Spinnaker has the same.",
+            ("^release-.*$",),
+        ),
     },
     "Steps": {
         "before_training": Words(
@@ -290,7 +231,43 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "events": Words("What ends of a run are told.", (["failure"], ["failure", "success"])),
         "late_after": Words("Tell when a run is not done this long after it was queued.", ("6h",)),
     },
+    "DataRequirement": {
+        "name": Words("Id of its task in the group `data`.", ("features",)),
+        "gcs": Words(
+            "An object of Google Cloud Storage. Values take references.",
+            ({"bucket": "acme-features", "object": "${data.end}/_SUCCESS"},),
+        ),
+        "bigquery": Words(
+            "A partition of a BigQuery table. Values take references.",
+            ({"project": "acme", "dataset": "sales", "table": "orders"},),
+        ),
+        "asset": Words(
+            "An event of an Airflow asset. Values take references.", ({"uri": "x-mlfleet://price-suggestion/released"},)
+        ),
+        "timeout": Words("How long it is waited for before the task fails.", ("12h",)),
+        "every": Words("How often it is looked for.", ("1m",)),
+    },
+    "GCSObject": {
+        "bucket": Words("Name of the bucket.", ("acme-features",)),
+        "object": Words("Name of the object.", ("${data.end}/_SUCCESS",)),
+        "glob": Words("Whether `object` is a pattern, of which any match is enough.", (True,)),
+    },
+    "BigQueryPartition": {
+        "project": Words("Google Cloud project of the table.", ("acme",)),
+        "dataset": Words("Dataset of the table.", ("sales",)),
+        "table": Words("Name of the table.", ("orders",)),
+        "partition": Words(
+            "Id of the partition; a date is written as BigQuery does (20261110), a time by its hour in UTC.",
+            ("${data.start}", "20261110"),
+        ),
+    },
+    "AssetUpdate": {
+        "name": Words("Name of the asset, or else `uri`.", ("orders",)),
+        "uri": Words("Uri of the asset.", ("x-mlfleet://price-suggestion/released",)),
+        "since": Words("An event counts at or after the start, or the end, of the run's data.", ("end",)),
+    },
     "Pools": {
+        "data": Words("For the tasks that wait for data.", ("sensors",)),
         "default": Words("For all tasks that are not named.", ("ml",)),
         "polyaxon": Words("For the Polyaxon task of each experiment.", ("gpu",)),
         "kfp": Words("For the KFP task of each experiment.", ("gpu",)),

@@ -22,7 +22,7 @@ from mlfleet.manifest.tasks import ALL, tasks_of
 TARGETS = "targets"
 # Lists whose entries are merged by this key; all other lists are replaced.
 NAMED: dict[Path, str] = {
-    ("experiments",): "name", ("links",): "title",
+    ("experiments",): "name", ("links",): "title", ("data",): "name",
     **{("steps", place): "name" for place in PLACES},
 }  # fmt: skip
 SWITCHES: tuple[Path, ...] = (
@@ -31,7 +31,7 @@ SWITCHES: tuple[Path, ...] = (
 )  # fmt: skip
 # What a project is does not depend on the environment, and no default can say it for all.
 NOT_IN_TARGETS = ("apiVersion", "kind", "name", TARGETS)
-_NOT_IN_DEFAULTS = ("kind", "name", "title", "description", "experiments", "steps")
+_NOT_IN_DEFAULTS = ("kind", "name", "title", "description", "experiments", "steps", "data")
 
 
 @dataclass(frozen=True)

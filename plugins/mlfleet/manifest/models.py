@@ -7,42 +7,32 @@ unknown keys; free form is only below ``annotations`` and top-level keys that st
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
+from mlfleet.manifest.data import DataRequirement
 from mlfleet.manifest.names import (
     Assets,
     GitHubName,
+    ImageReference,
     ImportPath,
     LabelName,
     LabelValue,
     PipelineFunction,
+    Platform,
     ProjectName,
     RelativePath,
     Repository,
     StepName,
     Url,
 )
-from mlfleet.manifest.values import Cron, Day, Duration, ExperimentName, Text, TimeZone, slug_of
+from mlfleet.manifest.sections import Direction, Params, Section
+from mlfleet.manifest.training import Training, TrainingOverride, overridden
+from mlfleet.manifest.values import Crons, Day, Duration, ExperimentName, TagPattern, Text, TimeZone, slug_of
 
-Direction = Literal["min", "max"]
-Params = dict[str, JsonValue]
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
-
-
-class Section(BaseModel):
-    """A mapping of the manifest: unknown keys are errors, nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Owner(Section):
@@ -62,15 +52,25 @@ class Link(Section):
     url: Url
 
 
+class Timetable(Section):
+    """A timetable of Airflow's or of anybody's: a class by its import path, and what it is made with."""
+
+    class_: ImportPath = Field(alias="class")
+    arguments: Params = Field(default_factory=dict)
+
+
 class Schedule(Section):
-    """When a run starts; without ``cron`` and ``asset`` only by hand.
+    """When a run starts; without ``cron``, ``timetable`` and ``asset`` only by hand.
+
+    Of several crons, a run's data is what came between two ticks of any of them.
 
     ``asset`` names another project, or several: their releases start a run of this one.
-    ``paused`` takes cron and asset away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
+    ``paused`` takes all three away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
     ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
     """
 
-    cron: Cron | None = None
+    cron: Crons | None = None
+    timetable: Timetable | None = None
     asset: Assets | None = None
     wait_for: Literal["all", "any"] = "all"
     start_date: Day = DEFAULT_START
@@ -81,104 +81,14 @@ class Schedule(Section):
     window: Duration = datetime.timedelta(days=1)
 
     @property
+    def crons(self) -> list[str]:
+        """The cron expressions, each once, in the order of the manifest."""
+        return list(dict.fromkeys([self.cron] if isinstance(self.cron, str) else self.cron or ()))
+
+    @property
     def awaited(self) -> list[str]:
         """The projects whose releases are waited for."""
         return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
-
-
-# What a retry does with a run that failed: a new one, that one from where it got to, or nothing.
-OnFailed = Literal["resubmit", "resume", "fail"]
-
-
-class BestBy(Section):
-    """Which run of a matrix counts as the best: the metric is one of its outputs."""
-
-    metric: Text
-    direction: Direction
-
-
-class Matrix(Section):
-    """Polyaxon's ``matrix`` section, handed on as written (Polyaxon checks the kinds' own rules)."""
-
-    kind: Literal["grid", "random", "mapping", "hyperband", "bayes", "hyperopt", "iterative"]
-    params: dict[str, JsonValue] | None = None
-    values: list[dict[str, JsonValue]] | None = None
-    concurrency: int | None = Field(default=None, ge=1, le=1000)
-    num_runs: int | None = Field(default=None, ge=1, alias="numRuns")
-    num_initial_runs: int | None = Field(default=None, ge=1, alias="numInitialRuns")
-    max_iterations: int | None = Field(default=None, ge=1, alias="maxIterations")
-    seed: int | None = None
-    eta: float | None = None
-    algorithm: Literal["tpe", "rand", "anneal"] | None = None
-    resource: dict[str, JsonValue] | None = None
-    metric: dict[str, JsonValue] | None = None
-    utility_function: dict[str, JsonValue] | None = Field(default=None, alias="utilityFunction")
-    resume: bool | None = None
-    tuner: dict[str, JsonValue] | None = None
-    early_stopping: list[dict[str, JsonValue]] | None = Field(default=None, alias="earlyStopping")
-
-
-class PolyaxonTraining(Section):
-    """A Polyaxon run, or a tuning when there is a ``matrix``; ``files`` travel with the run."""
-
-    polyaxonfile: RelativePath
-    files: list[RelativePath] = Field(default_factory=list)
-    params: Params = Field(default_factory=dict)
-    matrix: Matrix | None = None
-    best_by: BestBy | None = None
-    timeout: Duration = datetime.timedelta(hours=4)
-    on_failed: OnFailed = "resubmit"
-
-
-class KFPTraining(Section):
-    """A run of a Kubeflow pipeline, compiled from ``<file>.py:<function>``."""
-
-    pipeline: PipelineFunction
-    params: Params = Field(default_factory=dict)
-    # Off unless asked for: the cache knows parameters, not the data that they point to.
-    caching: bool = False
-    timeout: Duration = datetime.timedelta(hours=4)
-    on_failed: OnFailed = "resubmit"
-
-    @property
-    def file(self) -> str:
-        """The pipeline's file, relative to the project's folder."""
-        return self.pipeline.rpartition(":")[0]
-
-
-_System = TypeVar("_System", PolyaxonTraining, KFPTraining)
-
-
-class Training(Section):
-    """How each experiment trains: Polyaxon, then KFP, either of them optional."""
-
-    polyaxon: PolyaxonTraining | None = None
-    kfp: KFPTraining | None = None
-
-
-class PolyaxonOverride(Section):
-    """What is different in the Polyaxon run of one experiment; ``params`` are merged by name."""
-
-    params: Params = Field(default_factory=dict)
-    matrix: Matrix | None = None
-    timeout: Duration | None = None
-    on_failed: OnFailed | None = None
-
-
-class KFPOverride(Section):
-    """What is different in the KFP run of one experiment; ``params`` are merged by name."""
-
-    params: Params = Field(default_factory=dict)
-    caching: bool | None = None
-    timeout: Duration | None = None
-    on_failed: OnFailed | None = None
-
-
-class TrainingOverride(Section):
-    """What is different in the training of one experiment."""
-
-    polyaxon: PolyaxonOverride | None = None
-    kfp: KFPOverride | None = None
 
 
 class Experiment(Section):
@@ -196,12 +106,16 @@ class Experiment(Section):
 
 
 class Evaluation(Section):
-    """The bound that the metric of every experiment must keep; ``direction`` says which way is better."""
+    """The bound that the metric of every experiment must keep; ``direction`` says which way is better.
+
+    ``min_improvement`` is a share of the live model's metric: 0.02 asks for two percent better, 0 for no worse.
+    """
 
     metric: Text
     direction: Direction
     min: float | None = None
     max: float | None = None
+    min_improvement: float | None = Field(default=None, ge=0, le=1)
 
 
 class ImageModels(Section):
@@ -213,8 +127,11 @@ class ImageModels(Section):
 class Image(Section):
     """The one image of the project; ``repository`` is a path in the registry of the environment."""
 
+    backend: Literal["buildah", "cloud_build"] = "buildah"
     dockerfile: RelativePath = "Dockerfile"
     context: RelativePath = "."
+    base: ImageReference | None = None
+    platforms: list[Platform] | None = Field(default=None, min_length=1, max_length=8)
     repository: Repository | None = None
     args: Params = Field(default_factory=dict)
     models: ImageModels = ImageModels()
@@ -225,6 +142,7 @@ class SpinnakerTarget(Section):
 
     application: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,200}$")]
     pipeline: Text
+    tag_pattern: TagPattern | None = None
 
 
 class Deploy(Section):
@@ -274,6 +192,7 @@ class Pools(Section):
     """Airflow's pools that the tasks take their slots from: ``default`` for all, or by the name of a task."""
 
     default: Text | None = None
+    data: Text | None = None
     polyaxon: Text | None = None
     kfp: Text | None = None
     evaluate: Text | None = None
@@ -297,6 +216,7 @@ class Project(Section):
     labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=20)
     annotations: dict[str, JsonValue] = Field(default_factory=dict)
     schedule: Schedule | None = None
+    data: list[DataRequirement] | None = Field(default=None, max_length=20)
     experiments: list[Experiment] = Field(min_length=1)
     training: Training | None = None
     evaluation: Evaluation | None = None
@@ -320,21 +240,22 @@ class Project(Section):
             return self.training
         own, common = experiment.training, self.training
         return Training(
-            polyaxon=_overridden(common.polyaxon, own.polyaxon), kfp=_overridden(common.kfp, own.kfp)
+            polyaxon=overridden(common.polyaxon, own.polyaxon), kfp=overridden(common.kfp, own.kfp)
         )  # fmt: skip
+
+    def kfp_experiment(self, experiment: Experiment) -> str:
+        """The name of the KFP experiment that holds an experiment's runs: at most 127 characters of ASCII."""
+        return f"{self.name}.{experiment.slug}"
+
+    @property
+    def runs_foreign_code(self) -> bool:
+        """Whether building its DAG runs code that is neither mlfleet's nor Airflow's."""
+        return bool(self.steps or (self.schedule and self.schedule.timetable))
 
     @property
     def window(self) -> datetime.timedelta:
         """How far back a run without a data interval reaches."""
         return (self.schedule or Schedule()).window
-
-
-def _overridden(common: _System | None, own: PolyaxonOverride | KFPOverride | None) -> _System | None:
-    if common is None or own is None:
-        return common
-    said = {name: getattr(own, name) for name in own.model_fields_set - {"params"}}
-    changes = {name: value for name, value in said.items() if value is not None}
-    return common.model_copy(update={**changes, "params": {**common.params, **own.params}})
 
 
 class Manifest(Project):

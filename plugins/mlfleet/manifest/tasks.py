@@ -8,7 +8,8 @@ from mlfleet.manifest.document import at
 
 TRAINING = ("polyaxon", "kfp")
 DELIVERY = ("evaluate", "build_image", "verify_image", "release", "deploy")
-ALL = (*TRAINING, *DELIVERY)
+DATA = "data"
+ALL = (DATA, *TRAINING, *DELIVERY)
 
 
 def tasks_of(data: Any) -> set[str]:
@@ -16,6 +17,7 @@ def tasks_of(data: Any) -> set[str]:
     image = at(data, "image") is not None
     trained = {system for system in TRAINING if at(data, "training", system) is not None}
     there = {
+        DATA: bool(at(data, DATA)),
         "evaluate": bool(trained) and at(data, "evaluation") is not None,
         **dict.fromkeys(("build_image", "verify_image", "release"), image),
         "deploy": image and at(data, "deploy") is not None,

@@ -10,7 +10,16 @@ import zoneinfo
 from typing import Annotated, Any
 
 from croniter import CroniterError, croniter
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from mlfleet.manifest.diagnostics import nearest
@@ -135,6 +144,28 @@ def check_tag_pattern(pattern: str) -> str:
     return pattern
 
 
+def parse_amount(value: Any) -> str:
+    """A Kubernetes quantity of CPU: ``2``, ``0.5`` or ``500m``; more than zero."""
+    text = value if isinstance(value, str) else _written(value)
+    if text is None or not re.fullmatch(r"\d{1,6}(\.\d{1,3})?|\d{1,9}m", text) or not float(text.rstrip("m")):
+        raise wrong(f"{value!r} is not an amount of CPU", "a number of cores like 2 or 0.5, or thousandths like 500m")
+    return text
+
+
+def _written(value: Any) -> str | None:
+    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def parse_memory(value: Any) -> str:
+    """A Kubernetes quantity of memory with its unit: ``4Gi``, ``512Mi``; more than zero."""
+    fix = "write it with its unit, like 4Gi or 512Mi"
+    if not isinstance(value, str) or not re.fullmatch(r"\d{1,6}(\.\d{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)", value):
+        raise wrong(f"{value!r} is not an amount of memory", fix)
+    if not float(value.rstrip("KMGTik")):
+        raise wrong(f"{value!r} is no memory at all", fix)
+    return value
+
+
 def slug_of(name: str) -> str:
     """``Trading Cards`` as ``trading-cards``: ASCII letters, digits and single hyphens; empty when nothing is left."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
@@ -154,10 +185,24 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^(P[0-9WDTHMS]+|[0-9]+[wdhms])$"}, mode="validation"),
 ]
+Amount = Annotated[
+    str,
+    BeforeValidator(parse_amount),
+    WithJsonSchema({"type": ["string", "number"], "pattern": r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$"}, mode="validation"),
+]
+Memory = Annotated[
+    str,
+    BeforeValidator(parse_memory),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)$"}, mode="validation"),
+]
 Day = Annotated[
     datetime.date, BeforeValidator(parse_date), PlainSerializer(lambda day: day.isoformat(), return_type=str)
 ]
 Cron = Annotated[str, AfterValidator(check_cron)]
+Crons = Annotated[
+    Annotated[Cron, Tag("one")] | Annotated[list[Cron], Field(min_length=1, max_length=20), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
 TagPattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_tag_pattern)]
 TimeZone = Annotated[str, AfterValidator(check_time_zone)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfleet.errors import ConfigError
 from mlfleet.operators.base import MlfleetOperator
-from mlfleet.remote.numbers import finite
+from mlfleet.remote.bounds import Bounds, Verdict
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
@@ -47,38 +47,30 @@ class EvaluateOperator(MlfleetOperator):
         return {"passed": bool(results) and all(result["passed"] for result in results), "results": results}
 
     def _judge(self, item: Mapping[str, Any], values: RunValues) -> dict[str, Any]:
-        metric, low, high = item["metric"], item.get("min"), item.get("max")
-        value, problem = _metric(item["task_id"], metric, values)
-        bound = _bound(low, high)
-        if value is None:
-            passed, reason = False, problem
-        else:
-            passed = (low is None or value >= low) and (high is None or value <= high)
-            reason = f"{metric} is {value:g}, asked for: {bound}"
+        metric, bounds = item["metric"], Bounds(item.get("min"), item.get("max"))
+        verdict = _verdict(item["task_id"], metric, bounds, values)
         return {
             "experiment": item["experiment"],
             "metric": metric,
-            "value": value,
-            "bound": bound,
+            "value": verdict.value,
+            "bound": str(bounds),
             "direction": item.get("direction", "min"),
-            "passed": passed,
-            "reason": reason,
+            "passed": verdict.passed,
+            "reason": verdict.reason,
         }
 
 
-def _metric(task_id: str, metric: str, values: RunValues) -> tuple[float | None, str]:
-    """The metric and "", or None and why there is none."""
+def _verdict(task_id: str, metric: str, bounds: Bounds, values: RunValues) -> Verdict:
+    """What the task's metric is worth; a missing one is worth nothing."""
     try:
         result = values.task_output(task_id)
     except LookupError as exc:
-        return None, str(exc)
+        return Verdict(False, None, str(exc))
     outputs = {**((result.get("best") or {}).get("outputs") or {}), **(result.get("outputs") or {})}
     if metric not in outputs:
-        return None, f"task {task_id} has no metric {metric}; it has: {', '.join(sorted(outputs)) or 'none'}"
-    value = finite(outputs[metric])
-    return value, "" if value is not None else f"{metric} of task {task_id} is {outputs[metric]!r}, not a number"
-
-
-def _bound(low: float | None, high: float | None) -> str:
-    parts = [f"at least {low:g}" if low is not None else "", f"at most {high:g}" if high is not None else ""]
-    return " and ".join(filter(None, parts)) or "any number"
+        has = ", ".join(sorted(outputs)) or "none"
+        return Verdict(False, None, f"task {task_id} has no metric {metric}; it has: {has}")
+    verdict = bounds.judge(metric, outputs[metric])
+    if verdict.value is None:
+        return Verdict(False, None, f"{metric} of task {task_id} is {outputs[metric]!r}, not a number")
+    return verdict

@@ -37,6 +37,7 @@ class BuildImageOperator(MlfleetOperator):
 
     ``repository``   without host and tag; ``dockerfile`` and ``context`` are paths of the repository
     ``build_args``, ``labels``   values may hold ``${...}`` references
+    ``platform``     what the image runs on, like ``linux/arm64``; default: what this machine does
     ``models``       experiment slug -> id of the task whose result has the ``model_uri``; the model lies in the context
                      under ``<models_dest>/<slug>/``
     ``buildah_root`` folder of buildah's store; default: variable MLFLEET_BUILDAH_ROOT, then the user's cache
@@ -61,6 +62,7 @@ class BuildImageOperator(MlfleetOperator):
         models: Mapping[str, str] | None = None,
         models_dest: str = "models",
         labels: Mapping[str, Any] | None = None,
+        platform: str | None = None,
         container_registry_conn_id: str = ContainerRegistryHook.default_conn_name,
         buildah_root: str | None = None,
         **kwargs: Any,
@@ -68,6 +70,7 @@ class BuildImageOperator(MlfleetOperator):
         super().__init__(**kwargs)
         self.repository, self.dockerfile, self.context = repository, dockerfile, context
         self.build_args, self.labels = dict(build_args or {}), dict(labels or {})
+        self.platform = platform
         self.models, self.models_dest = dict(models or {}), models_dest
         self.container_registry_conn_id = container_registry_conn_id
         self.buildah_root = buildah_root
@@ -109,7 +112,7 @@ class BuildImageOperator(MlfleetOperator):
         labels = lineage_labels(context, values, self.models)
         labels |= {name: str(value) for name, value in values.resolve(self.labels).items() if value not in (None, "")}
         build_args = {name: str(value) for name, value in values.resolve(self.build_args).items()}
-        return ImageSpec(self.repository, folder, dockerfile, build_args, labels)
+        return ImageSpec(self.repository, folder, dockerfile, build_args, labels, self.platform)
 
     def _key(self, spec: ImageSpec, context: Context) -> tuple[JobKey, str]:
         spec_hash = spec.hash

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlfleet.operators.release_policy import label_name
 from mlfleet.remote.numbers import finite
+from mlfleet.systems.live_image import METRIC
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -74,5 +75,5 @@ def _of_run(slug: str, result: Mapping[str, Any]) -> dict[str, str]:
 
 def _metrics(slug: str, result: object) -> dict[str, str]:
     outputs = result.get("outputs") if isinstance(result, Mapping) else None
-    named = {re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)): finite(value) for name, value in (outputs or {}).items()}
-    return {f"mlfleet.metric.{slug}.{name}": f"{value:.10g}" for name, value in named.items() if value is not None}
+    named = {label_name(str(name)): finite(value) for name, value in (outputs or {}).items()}
+    return {f"{METRIC}.{slug}.{name}": f"{value:.10g}" for name, value in named.items() if value is not None}

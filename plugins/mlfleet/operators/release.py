@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mlfleet.clients.container_registry import ContainerRegistryClient
-from mlfleet.clients.spinnaker_trigger import concurrency_warning, trigger_problems
+from mlfleet.clients.spinnaker_trigger import concurrency_warning, other_patterns, trigger_problems
 from mlfleet.errors import ConfigError, Conflict, NotFound
 from mlfleet.hooks.container_registry import ContainerRegistryHook
 from mlfleet.hooks.registry_access import page_of, registry_of
@@ -18,11 +18,12 @@ from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.base import MlfleetOperator
 from mlfleet.operators.records import TaskStateRecords, teller
-from mlfleet.operators.release_policy import AUTO, Facts, Verdict, decide
+from mlfleet.operators.release_policy import AUTO, Facts, Verdict, decide, decide_on_improvement
 from mlfleet.operators.run_values import task_identity
 from mlfleet.remote import ordinal
 from mlfleet.remote.job import JobKey, digest
 from mlfleet.remote.record import Record
+from mlfleet.systems.live_image import LiveImage, live_image
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class ReleaseOperator(MlfleetOperator):
     The DAG's param ``release``, where there is one, is a guard too: ``never`` skips, ``auto`` leaves it to the others.
 
     ``evaluate_task_id``  None for a project without an evaluation
+    ``min_improvement``   the share by which every metric must be better than that of the live model; None: not asked
     ``repository``        overrides the one of the build
+    ``tag_pattern``       what the docker trigger must have as its tag pattern; None: any that matches the tag
 
     Returns ``{"released", "tag", "digest", "repository", "registry", "n", "reason", "released_at_ms"}``; the last is an
     epoch time before the tag could be seen. XCom ``decision`` holds ``{"released", "reason", "guard"}`` either way.
@@ -60,9 +63,11 @@ class ReleaseOperator(MlfleetOperator):
         *,
         build_task_id: str,
         evaluate_task_id: str | None = None,
+        min_improvement: float | None = None,
         repository: str | None = None,
         application: str | None = None,
         pipeline: str | None = None,
+        tag_pattern: str | None = None,
         spinnaker_conn_id: str | None = None,
         container_registry_conn_id: str = ContainerRegistryHook.default_conn_name,
         **kwargs: Any,
@@ -70,15 +75,19 @@ class ReleaseOperator(MlfleetOperator):
         super().__init__(**kwargs)
         if spinnaker_conn_id and not (application and pipeline):
             raise ConfigError("a release to Spinnaker needs application and pipeline", f"task {self.task_id}")
+        if min_improvement is not None and not (evaluate_task_id and spinnaker_conn_id):
+            raise ConfigError("min_improvement needs an evaluation and Spinnaker", f"task {self.task_id}")
         self.build_task_id, self.evaluate_task_id = build_task_id, evaluate_task_id
+        self.min_improvement = min_improvement
         self.repository, self.application, self.pipeline = repository, application, pipeline
+        self.tag_pattern = tag_pattern
         self.spinnaker_conn_id, self.container_registry_conn_id = spinnaker_conn_id, container_registry_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Decide, look at the pipeline, tag. Raises AirflowSkipException for a no."""
         with failing_fast():
             values = self.values(context)
-            verdict = decide(self._facts(values, context))
+            verdict = self._verdict(values, context)
             context["ti"].xcom_push(key=DECISION, value=verdict.as_json())
             if not verdict.release:
                 raise AirflowSkipException(f"not released: {verdict.reason}")
@@ -88,6 +97,30 @@ class ReleaseOperator(MlfleetOperator):
             registry = self._put(image, tag, context)
         self.log.info("Released %s:%s (%s): %s", image["repository"], tag, image["digest"], verdict.reason)
         return _released({**image, "registry": registry}, tag, record, verdict)
+
+    def _verdict(self, values: RunValues, context: Context) -> Verdict:
+        """The guards that cost nothing first; what is live is only asked when they all say yes."""
+        facts = self._facts(values, context)
+        verdict = decide(facts)
+        if not verdict.release or self.min_improvement is None or facts.evaluation is None:
+            return verdict
+        live = asyncio.run(self._live(values))
+        if live is None:
+            return Verdict(True, f"{verdict.reason}, and nothing is live yet")
+        return decide_on_improvement(facts.evaluation.get("results") or (), live.metrics, live.name,
+                                     self.min_improvement)  # fmt: skip
+
+    def _live(self, values: RunValues) -> Coroutine[Any, Any, LiveImage | None]:
+        application, pipeline = str(values.resolve(self.application)), str(values.resolve(self.pipeline))
+        repository = self._image(values)["repository"]
+        to_gate = SpinnakerHook(self.spinnaker_conn_id).client_factory()
+        _, to_registry = registry_of(ContainerRegistryHook(self.container_registry_conn_id))
+
+        async def ask() -> LiveImage | None:
+            async with to_gate() as gate, to_registry() as registry:
+                return await live_image(gate, registry, application, pipeline, repository)
+
+        return ask()
 
     def _facts(self, values: RunValues, context: Context) -> Facts:
         evaluation = None
@@ -139,6 +172,11 @@ class ReleaseOperator(MlfleetOperator):
             todo = "Create it, or correct deploy.spinnaker of the manifest; nothing was pushed"
             raise ConfigError(f"there is no such pipeline: {exc}", where, todo) from None
         problems = trigger_problems(config, repository, tag)
+        others = other_patterns(config, repository, self.tag_pattern) if self.tag_pattern else []
+        if others and not problems:
+            raise ConfigError(f"a docker trigger for {repository} has the tag pattern {others[0]!r}, and not "
+                              f"{self.tag_pattern!r}", where, "Correct the trigger, or deploy.spinnaker.tag_pattern of "
+                              "the manifest; nothing was pushed")  # fmt: skip
         if problems:
             raise ConfigError(f"pushing {repository}:{tag} would deploy nothing: {'; '.join(problems)}", where,
                               "Correct the pipeline's docker trigger; nothing was pushed")  # fmt: skip

@@ -5,7 +5,8 @@ A guard that can't see what it needs says no: releasing by mistake costs more th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,37 @@ def decide(facts: Facts) -> Verdict:
         if problem:
             return Verdict(False, problem, name)
     return Verdict(True, "the evaluation passed" if facts.evaluated else "the project has no evaluation")
+
+
+def decide_on_improvement(
+    results: Sequence[Mapping[str, Any]], live: Mapping[str, Mapping[str, float]], live_name: str, wanted: float
+) -> Verdict:
+    """Whether every experiment is better than its live model by the share ``wanted`` of the live model's metric.
+
+    ``results``  of the evaluation; ``live`` experiment -> metric -> value. An experiment without a live value is new,
+    and has nothing to be better than.
+    """
+    told: list[str] = []
+    failed: list[str] = []
+    for result in results:
+        before = live.get(str(result["experiment"]), {}).get(label_name(str(result["metric"])))
+        if before is None:
+            told.append(f"{result['experiment']}: {live_name} has no {result['metric']} of it to be better than")
+            continue
+        # Rounded as the label is: the same model again is no change.
+        value = float(f"{result['value']:.10g}")
+        gained = before - value if result["direction"] == "min" else value - before
+        better = gained >= wanted * abs(before)
+        (told if better else failed).append(
+            f"{result['experiment']}: {result['metric']} is {value:g}, that of {live_name} is {before:g}"
+            + ("" if better else f", asked for: {wanted:.4g} of it better")
+        )
+    return Verdict(not failed, "; ".join(failed or told), "improvement" if failed else "")
+
+
+def label_name(metric: str) -> str:
+    """A metric's name as image labels have it."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", metric)
 
 
 def _not_unwanted(facts: Facts) -> str | None:

@@ -119,6 +119,10 @@ class RunValues:
         """``value`` with its references replaced; raises ConfigError for one that has no value in this run."""
         return resolve(value, self.lookup)
 
+    def pin(self, path: str, value: Any) -> None:
+        """Let a reference stand for this value from now on."""
+        self._static = {**self._static, path: value}
+
     def lookup(self, path: str) -> Any:
         """The value of one reference; raises LookupError with the reason."""
         if path in self._static:

@@ -136,7 +136,16 @@ def new_incarnation() -> str:
     return secrets.token_hex(6)
 
 
+# Of a spec: what is written on its job for people and searches, and makes it no other job.
+LABELS = "labels"
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """Of what is submitted, without its labels: two specs that differ in nothing else make one job."""
+    return digest({name: part for name, part in spec.items() if name != LABELS})

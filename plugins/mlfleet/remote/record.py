@@ -23,6 +23,7 @@ TALLIED = {
 class Phase(StrEnum):
     """What the record knows about the submit call of its ordinal, or about the resume call after it."""
 
+    PLANNED = "planned"  # nothing was sent under it
     SUBMITTING = "submitting"
     SUBMITTED = "submitted"
     RESUMING = "resuming"  # the resume call may have been sent, and nobody has seen the job live again

@@ -28,7 +28,7 @@ from typing import Any
 
 from mlfleet.errors import MlfleetError, NotFound, OutcomeUnknown, RemoteError, RequestRefused, TransientError
 from mlfleet.remote.decisions import Decision, Kind, Tell, nobody
-from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest, new_incarnation
+from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, new_incarnation, spec_digest
 from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.record import TALLIED, Phase, Record, RecordStore
 
@@ -86,10 +86,12 @@ class Submission:
     async def enter(self, spec: Mapping[str, Any]) -> JobStatus:
         """The job of this task: live, succeeded, or (``on_failed`` fail) failed.
 
+        A spec whose ``labels`` alone have changed is the same one: they are written on a job, and change nothing of it.
+
         Raises SpecError when the system refuses ``spec``, OutcomeUnknown when the answer to the submit call was lost
         and the job did not show up, other errors of mlfleet.errors when the system can't be asked.
         """
-        spec_hash = digest(spec)
+        spec_hash = spec_digest(spec)
         record = self.store.load()
         if record is not None:
             await self._reap(record)
@@ -158,8 +160,11 @@ class Submission:
                 gone = f"job {record.job_id} does not exist any more: submitting the next one"
                 self._say(Kind.LOST, gone, record.job_id or "")
                 return await self._next(record, spec, spec_hash)
-            unanswered = "an earlier try ended before its submit call was answered, and no job came of it"
-            self._say(Kind.UNANSWERED, unanswered, n=record.n)
+            if record.phase is Phase.PLANNED:
+                self._say(Kind.FIRST, "nothing was submitted for this task yet", n=record.n)
+            else:
+                unanswered = "an earlier try ended before its submit call was answered, and no job came of it"
+                self._say(Kind.UNANSWERED, unanswered, n=record.n)
             return await self._submit(replace(record, spec_hash=spec_hash), spec)
         if record.spec_hash != spec_hash:
             self._say(Kind.SPEC_CHANGED, f"the specification changed since job {status.id} was submitted", status.id)
@@ -262,7 +267,7 @@ class Submission:
     async def _send(self, record: Record, spec: Mapping[str, Any]) -> tuple[Record, JobStatus]:
         """The submit call; a second one only after the look-up could have seen the first one's job."""
         for last in (False, True):
-            record = replace(record, attempted_at=self._now())
+            record = replace(record, phase=Phase.SUBMITTING, attempted_at=self._now())
             self._save(record)
             try:
                 status = await self.system.submit(self.key(record), spec)

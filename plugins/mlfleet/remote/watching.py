@@ -15,7 +15,7 @@ from typing import Any
 from mlfleet.errors import AuthError, MlfleetError, RemoteError, RequestRefused
 from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.job import JobState, JobStatus
-from mlfleet.remote.logs import one_record
+from mlfleet.remote.logs import MAX_BYTES, one_record
 from mlfleet.remote.polling import Calm, Look, SharedPoll, again
 from mlfleet.remote.protocol import Cursor, RemoteSystem
 
@@ -102,8 +102,8 @@ class Watch:
     ``deadline``   epoch seconds, None for none; ``stop_at_deadline`` False leaves the job running then (sensors)
     ``interval``   seconds between looks at a job that runs for long; a young job is asked more often
     ``recall``     fetches what an earlier wait left, when it is first needed; ``save`` keeps it, every 15 s at most
-    ``emit``       gets texts for the task's log, within ``budget``; ``seen`` each status that differs from the one
-                   before
+    ``emit``       gets texts for the task's log, within ``budget``, each of at most ``record_bytes``; ``seen`` each
+                   status that differs from the one before
     """
 
     poll: SharedPoll
@@ -117,6 +117,7 @@ class Watch:
     seen: Callable[[JobStatus], Awaitable[None]] = _nothing
     stop_at_deadline: bool = True
     with_logs: bool = True
+    record_bytes: int = MAX_BYTES
     patience: float = PATIENCE
     budget: LogBudget = field(default_factory=LogBudget)
     status: JobStatus | None = None
@@ -343,7 +344,7 @@ class Watch:
 
     def _emit(self) -> None:
         said, self._unsaid = self._unsaid, []
-        record = one_record(said, self.status.url if self.status else "")
+        record = one_record(said, self.status.url if self.status else "", self.record_bytes)
         if record:
             self.emit(record)
 

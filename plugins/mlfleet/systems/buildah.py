@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from mlfleet.clients.container_registry import ContainerRegistryClient, ManifestInfo
 from mlfleet.errors import ConfigError, Conflict, UnexpectedAnswer
+from mlfleet.remote.job import digest as hash_of
 from mlfleet.systems.build_context import content_hash
 from mlfleet.systems.buildah_command import SYSTEM, Buildah
 
@@ -54,18 +55,23 @@ class Registry:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What to build. ``context`` is a folder of ours, assembled; ``dockerfile`` may lie outside of it."""
+    """What to build. ``context`` is a folder of ours, assembled; ``dockerfile`` may lie outside of it.
+
+    ``platform``  like ``linux/arm64``; None for that of the machine
+    """
 
     repository: str
     context: Path
     dockerfile: Path
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    platform: str | None = None
 
     @property
     def hash(self) -> str:
         """16 hex digits over the content; independent of key, time and place."""
-        return content_hash(self.context, self.dockerfile, self.build_args, self.labels)
+        found = content_hash(self.context, self.dockerfile, self.build_args, self.labels)
+        return hash_of([found, self.platform])[:16] if self.platform else found
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,8 @@ class BuildahBuilds:
         arguments = ["build", "--isolation", "chroot", "--format", "oci", "--timestamp", "0", "--layers=false"]
         arguments += ["--identity-label=false", "--force-rm", f"--tls-verify={_flag(self.registry.tls_verify)}"]
         arguments += ["--file", str(spec.dockerfile)]
+        if spec.platform:
+            arguments += ["--platform", spec.platform]
         for name, value in sorted(spec.build_args.items()):
             arguments += ["--build-arg", f"{name}={value}"]
         for name, value in sorted(labels.items()):

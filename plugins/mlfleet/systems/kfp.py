@@ -21,7 +21,7 @@ from typing import Any
 from mlfleet.clients.kfp import KFPClient
 from mlfleet.clients.kfp_models import KFPRun, KFPTask, PolledRun, Predicate
 from mlfleet.errors import AuthError, Conflict, NotFound, RemoteError, RequestRefused, SpecError
-from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.job import LABELS, JobKey, JobState, JobStatus, TaskIdentity
 from mlfleet.remote.logs import shorten, whole_lines
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
 from mlfleet.systems.infrastructure import is_infrastructure
@@ -79,8 +79,9 @@ class KFPSystem:
         return [self._status(run) for run in page.runs if not run.is_final]
 
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
-        """Start a run of ``{"pipeline_spec", "parameters", "experiment", "pipeline_root"}``.
+        """Start a run of ``{"pipeline_spec", "parameters", "experiment", "pipeline_root", "service_account"}``.
 
+        ``labels`` of the spec (``commit``, ``version``) are written into the run's description.
         Instead of the spec a stored version may be named: ``"version": {"pipeline_id", "pipeline_version_id"}``. From
         the second job of a task on the cache is off: it would answer with what the person wants to be done again.
         """
@@ -96,7 +97,8 @@ class KFPSystem:
                 pipeline_spec=without_caching(pipeline) if key.n > 0 else pipeline,
                 parameters=spec.get("parameters"),
                 pipeline_root=spec.get("pipeline_root"),
-                description=json.dumps({"mlfleet_key": key.value, "task": key.task.label, "dag_run": key.task.run_id}),
+                service_account=spec.get("service_account"),
+                description=_description(key, spec),
             )
         except (AuthError, NotFound, Conflict):
             raise
@@ -212,6 +214,12 @@ class KFPSystem:
             started_at=run.created_at,
             finished_at=run.finished_at,
         )
+
+
+def _description(key: JobKey, spec: Mapping[str, Any]) -> str:
+    """JSON, for people and for searches by substring: KFP has no labels on runs (kfp.md 4)."""
+    told = {"mlfleet_key": key.value, "task": key.task.label, "dag_run": key.task.run_id}
+    return json.dumps(told | dict(spec.get(LABELS) or {}))
 
 
 def _begun(task: KFPTask) -> tuple[float, str]:

@@ -5,6 +5,9 @@
 In a process of its own because importing the SDK takes seconds and 114 MB, and its pins contradict a modern Airflow
 image's (kfp.md 1): so this file needs nothing of mlfleet. Writes ``{"ir": ..., "platform": ... | null}``, or
 ``{"error": {"kind": "config" | "compile", "message": ...}}`` and exit code 1.
+
+A pipeline below ``include/pipelines/<project>`` imports from its own folder first, and, after all that is installed,
+from the places in `SEARCHED`: ``from _lib import data``, ``from components.scaling import scale``.
 """
 
 from __future__ import annotations
@@ -12,11 +15,16 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
+
+# Where modules are looked for that are not the project's own, from the top of the deployment repository.
+SEARCHED = ("include/pipelines", "include", "")
+_PLACE = ("include", "pipelines")
 
 
 class Refusal(Exception):
@@ -30,7 +38,8 @@ class Refusal(Exception):
 def compile_target(target: str) -> dict[str, Any]:
     """The compiled pipeline of ``path.py:function``; raises Refusal."""
     name, _, function = target.rpartition(":")
-    path = Path(name).resolve()
+    # Not resolved: the repository is the one around a link, not around what it leads to.
+    path = Path(os.path.abspath(name))
     try:
         import yaml
         from kfp import compiler
@@ -41,14 +50,20 @@ def compile_target(target: str) -> dict[str, Any]:
         package = Path(folder) / "pipeline.yaml"
         try:
             compiler.Compiler().compile(pipeline_func=pipeline, package_path=str(package))
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise Refusal("compile", _told(exc, path)) from exc
         documents = list(yaml.safe_load_all(package.read_text()))
     return {"ir": documents[0], "platform": documents[1] if len(documents) > 1 else None}
 
 
 def _load(path: Path, function: str) -> Any:
+    top = _top(path)
+    if not path.is_file():
+        raise Refusal("compile", f"there is no file {path.relative_to(top).as_posix() if top else path}")
     sys.path.insert(0, str(path.parent))
+    if top is not None:
+        # Last, so that no folder of the repository takes the place of a package that is installed.
+        sys.path += [str(top / place) for place in SEARCHED]
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise Refusal("compile", f"{path} is no Python file")
@@ -56,7 +71,7 @@ def _load(path: Path, function: str) -> Any:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise Refusal("compile", _told(exc, path)) from exc
     pipeline = getattr(module, function, None)
     if pipeline is None:
@@ -65,13 +80,29 @@ def _load(path: Path, function: str) -> Any:
     return pipeline
 
 
-def _told(error: Exception, path: Path) -> str:
-    """The error with the last line of the user's own file that it passed through."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path]
-    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == path:
-        lines = [error.lineno]
-    where = f"{path.name}:{lines[-1]}" if lines else path.name
-    return f"{where}: {type(error).__name__}: {error}"
+def _top(path: Path) -> Path | None:
+    """The deployment repository around a pipeline, None for a file that lies in none."""
+    for folder in path.parents:
+        if (folder.parent.name, folder.name) == _PLACE:
+            return folder.parent.parent
+    return None
+
+
+def _told(error: BaseException, path: Path) -> str:
+    """The error with the last line of the repository's own files that it passed through."""
+    top = _top(path)
+    frames = [(Path(os.path.abspath(f.filename)), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((Path(os.path.abspath(error.filename)), error.lineno))
+    # Of a pipeline in no repository only its own file is known to be the person's.
+    own = [(file, line) for file, line in frames if file == path or _is_below(file, top)]
+    file, line = own[-1] if own else (path, None)
+    shown = file.name if file == path else file.relative_to(top or file.parent).as_posix()
+    return f"{shown}:{line}: {type(error).__name__}: {error}" if line else f"{shown}: {type(error).__name__}: {error}"
+
+
+def _is_below(file: Path, top: Path | None) -> bool:
+    return top is not None and file.is_relative_to(top) and "site-packages" not in file.parts
 
 
 def main(argv: list[str]) -> int:

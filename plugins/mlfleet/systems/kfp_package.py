@@ -86,6 +86,17 @@ def without_caching(ir: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
+def package_of(answer: Mapping[str, Any], path: Path, function: str) -> PipelinePackage:
+    """The package in an answer of `kfp_compile`; raises SpecError or ConfigError for an error in it."""
+    error = answer.get("error")
+    if error and error["kind"] == "config":
+        todo = f"Install kfp there, or set {PYTHON_VARIABLE} to a Python that has it"
+        raise ConfigError(error["message"], "the interpreter that compiles pipelines", todo)
+    if error:
+        raise SpecError("kfp", f"{path.name}:{function}", "not compiled", error["message"])
+    return PipelinePackage(answer["ir"], answer["platform"])
+
+
 def _compile(path: Path, function: str) -> PipelinePackage:
     python = os.environ.get(PYTHON_VARIABLE) or sys.executable
     with tempfile.TemporaryDirectory(prefix="mlfleet-kfp-") as folder:
@@ -95,13 +106,7 @@ def _compile(path: Path, function: str) -> PipelinePackage:
         if not output.exists():
             raise SpecError("kfp", path.name, "not compiled", f"the compiler died: {tail}")
         answer = json.loads(output.read_text())
-    error = answer.get("error")
-    if error and error["kind"] == "config":
-        todo = f"Install kfp there, or set {PYTHON_VARIABLE} to a Python that has it"
-        raise ConfigError(error["message"], "the interpreter that compiles pipelines", todo)
-    if error:
-        raise SpecError("kfp", f"{path.name}:{function}", "not compiled", error["message"])
-    return PipelinePackage(answer["ir"], answer["platform"])
+    return package_of(answer, path, function)
 
 
 def _run(command: list[str], path: Path) -> str:

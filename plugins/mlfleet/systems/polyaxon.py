@@ -16,13 +16,17 @@ from typing import Any
 
 from mlfleet.clients.polyaxon import Condition, PolyaxonClient, PolyaxonRun
 from mlfleet.errors import AuthError, Conflict, NotFound, RequestRefused, SpecError
-from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.job import LABELS, JobKey, JobState, JobStatus, TaskIdentity, spec_digest
 from mlfleet.remote.logs import shorten
 from mlfleet.remote.protocol import Cursor, LogChunk, RemoteSystem
+from mlfleet.remote.recovery import Trace
 from mlfleet.systems.infrastructure import is_infrastructure
 
 KEY = "mlfleet_key"
 TASK = "mlfleet_task"
+ORDINAL = "mlfleet_n"
+SPEC = "mlfleet_spec"
+COMMIT = "mlfleet_commit"
 APPROVAL = "approval"
 
 _STATES = {
@@ -39,6 +43,7 @@ _STATES = {
     ),
     **dict.fromkeys(("running", "processing", "warning", "retrying"), JobState.RUNNING),
 }
+_NONE_SUCCEEDED = "early stopping ended the search before any of its runs succeeded"
 # A run that failed before it was in one of these was refused by the compiler (unknown connection, bad matrix).
 _ACCEPTED = frozenset({"queued", "scheduled", "starting", "running", "processing", "retrying"})
 
@@ -84,19 +89,32 @@ class PolyaxonSystem:
             return []
         return [self._status(run) for run in runs if not run.is_final]
 
+    async def trace(self, task: TaskIdentity) -> Trace | None:
+        """The highest number among the runs of ``task``, finished ones too."""
+        try:
+            runs = await self._client.find_by_meta(self._project, TASK, [task.hash])
+        except NotFound:
+            return None
+        traces = [Trace(n, str(run.meta_info.get(SPEC) or "")) for run in runs for n in _ordinal(run)]
+        return max(traces, key=lambda trace: trace.n, default=None)
+
     async def submit(self, key: JobKey, spec: Mapping[str, Any]) -> JobStatus:
         """Create the run, pending.
 
-        ``spec`` is ``{"content": operation as JSON or YAML text, "name": str, "tags": [str]}``.
+        ``spec`` is ``{"content": operation as JSON or YAML text, "name": str, "tags": [str]}``, all but the content
+        optional. With ``labels`` ``{"commit": str}`` the run is found by ``meta_info.mlfleet_commit``, too.
         """
+        commit = (spec.get(LABELS) or {}).get("commit")
+        labels, tags = ({COMMIT: commit}, [f"commit-{commit[:12]}"]) if commit else ({}, [])
+        marks = {KEY: key.value, TASK: key.task.hash, ORDINAL: key.n, SPEC: spec_digest(spec)}
         await self._client.ensure_project(self._project)
         try:
             run = await self._client.create_run(
                 self._project,
                 content=spec["content"],
                 name=slug(spec.get("name") or key.name),
-                tags=spec.get("tags") or (),
-                meta_info={KEY: key.value, TASK: key.task.hash, "mlfleet_n": key.n},
+                tags=[*(spec.get("tags") or ()), *tags],
+                meta_info={**marks, **labels},
                 pending=APPROVAL,
             )
         except (AuthError, NotFound, Conflict):
@@ -121,6 +139,8 @@ class PolyaxonSystem:
             if status.state in {JobState.FAILED, JobState.STOPPED}:
                 history = await self._client.statuses(self._project, uuid)
                 status = self._explained(status, run, history.conditions)
+                if status.state is JobState.SUCCEEDED and not await self._has_success(uuid):
+                    status = replace(status, state=JobState.FAILED, reason=_NONE_SUCCEEDED)
             found[uuid] = status
         return found
 
@@ -171,6 +191,10 @@ class PolyaxonSystem:
             "started_at": run.started_at.isoformat() if run.started_at else None,
             "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         }
+
+    async def _has_success(self, job_id: str) -> bool:
+        """Whether any run of a search succeeded: one that too many failed runs ended looks like one that is done."""
+        return any(child.status == "succeeded" for child in await self._client.children(self._project, job_id))
 
     async def _best(self, job_id: str) -> dict[str, Any] | None:
         """The best succeeded child; raises SpecError when no child has the metric."""
@@ -245,6 +269,12 @@ def best_child(children: Iterable[PolyaxonRun], metric: str, direction: str) -> 
 def slug(name: str) -> str:
     """A name that the server takes: letters, digits, ``_`` and ``-``, at most 128 of them."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:128]
+
+
+def _ordinal(run: PolyaxonRun) -> list[int]:
+    """The run's number, as far as its meta information has one that we wrote."""
+    number = run.meta_info.get(ORDINAL)
+    return [number] if isinstance(number, int) and not isinstance(number, bool) else []
 
 
 def _pairs(child: PolyaxonRun) -> str:

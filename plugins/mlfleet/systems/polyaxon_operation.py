@@ -6,8 +6,6 @@ server would accept it and fail the run minutes later.
 
 from __future__ import annotations
 
-import ast
-import base64
 import copy
 import json
 from collections.abc import Mapping
@@ -16,37 +14,39 @@ from typing import Any
 import yaml
 
 from mlfleet.errors import SpecError
+from mlfleet.systems.polyaxon_settings import RunSettings, apply_settings, pods_of
+from mlfleet.systems.polyaxon_texts import survives_templating
 
 _SEARCHES = frozenset({"grid", "random", "mapping", "iterative", "hyperband", "bayes", "hyperopt"})
 _BROKEN_IN_CE = frozenset({"hyperband", "bayes"})
 # Init files travel inside the operation, which the server keeps in its database.
 _MAX_FILES_BYTES = 512 * 1024
-_TEMPLATE_MARKS = ("{{", "{%")
-_SELF_DECODING = """# {name}, sent encoded because Polyaxon would take its braces for a template
-import base64 as _base64
-exec(compile(_base64.b64decode("{encoded}"), "{name}", "exec"))
-"""
 
 
 def build_operation(
-    text: str,
+    text: str | None = None,
     *,
     source: str,
     params: Mapping[str, Any] | None = None,
     matrix: Mapping[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
+    settings: RunSettings | None = None,
 ) -> dict[str, Any]:
     """The operation as JSON.
 
-    ``text``     a polyaxonfile, component or operation, YAML
+    ``text``     a polyaxonfile, component or operation, YAML; None: ``source`` is a component of the hub
     ``source``   its name in messages
     ``params``   name to value, or to an entry of Polyaxon (``{"value": ...}``, ``{"ref": ...}``)
     ``matrix``   as Polyaxon wants it; a plain list for a parameter is a choice
     ``files``    name to content, made in the run's working folder before it starts
+    ``settings`` what the run has beside all that
 
     Raises SpecError.
     """
-    operation = _as_operation(_load(text, source), source)
+    if text is None:
+        operation: dict[str, Any] = {"version": 1.1, "kind": "operation", "hubRef": source}
+    else:
+        operation = _as_operation(_load(text, source), source)
     given = {name: value if _is_entry(value) else {"value": value} for name, value in (params or {}).items()}
     search = _matrix(matrix, source) if matrix else operation.get("matrix")
     searched = set((search or {}).get("params") or {})
@@ -59,6 +59,7 @@ def build_operation(
     _switch_cache_off(operation)
     _check_inputs(operation, searched, source)
     _add_files(operation, files or {}, source)
+    apply_settings(operation, settings or {}, source)
     return operation
 
 
@@ -147,39 +148,12 @@ def _add_files(operation: dict[str, Any], files: Mapping[str, str], source: str)
     component = operation.get("component")
     if not isinstance(component, dict) or not isinstance(component.get("run"), dict):
         raise _refused(source, "files need a component with a `run` section in the same file")
-    run = dict(component["run"])
-    run["init"] = [*(run.get("init") or []), *(_file(name, content, source) for name, content in files.items())]
-    operation["component"] = {**component, "run": run}
+    for pod in pods_of(operation, source):
+        pod["init"] = [*(pod.get("init") or []), *(_file(name, content, source) for name, content in files.items())]
 
 
 def _file(name: str, content: str, source: str) -> dict[str, Any]:
     return {"file": {"filename": name, "content": survives_templating(name, content, source), "chmod": "+x"}}
-
-
-def survives_templating(name: str, content: str, source: str) -> str:
-    """A file's content in a form that reaches the run unchanged.
-
-    The server renders every text as a Jinja template, again and again until nothing changes (specs/libs/parser.py), so
-    no ``{{`` can be escaped; and a text that is a Python literal becomes its value. A Python file that would suffer is
-    sent encoded and decodes itself; any other one is refused.
-    """
-    if not any(mark in content for mark in _TEMPLATE_MARKS) and not _is_literal(content):
-        return content
-    if name.endswith(".py"):
-        encoded = base64.b64encode(content.encode()).decode()
-        return _SELF_DECODING.format(name=name, encoded=encoded)
-    if _is_literal(content):
-        raise _refused(source, f"the server would turn {name} into a value; give it as a .py file")
-    line = next(n for n, text in enumerate(content.splitlines(), 1) if any(mark in text for mark in _TEMPLATE_MARKS))
-    raise _refused(source, f"{name}:{line} has {{{{ or {{%, which Polyaxon takes for a template in any file but .py")
-
-
-def _is_literal(content: str) -> bool:
-    try:
-        ast.literal_eval(content)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return False
-    return True
 
 
 def as_content(operation: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.dag_processing.bundles.base import BundleVersion
 from mlfleet.bundles import layout
 from mlfleet.errors import ManifestError
 from mlfleet.operators.base import find_file
+from tests.support.delivery import Run
 from tests.unit.bundles.conftest import Repo, bag_of, files
 from tests.unit.manifest.samples import FULL, MINIMAL
 
@@ -72,6 +74,38 @@ def test_a_run_of_an_old_version_finds_its_dag_and_its_code(git_repo: Repo) -> N
     code = find_file("include/pipelines/prices/train.py", {"dag": dag})  # type: ignore[typeddict-item]
     assert code.read_text() == ""
     assert git_repo.worker("toys", git_repo.git_bundle, version=first)[0] is not None
+
+
+def test_a_rerun_trains_the_commit_of_its_run(git_repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cleared task keeps the version of its run, and so clones the commit that it trained before."""
+    monkeypatch.setenv("MLFLEET_DATA_ROOT", "/data")
+    cloned = FULL.replace("    timeout: PT20M\n", "    timeout: PT20M\n    code: {connection: fleet}\n")
+    component = (
+        "{kind: component, inputs: [{name: data}, {name: segment}, {name: depth}], run: {kind: job, container: {}}}"
+    )
+    (git_repo.root / "include/pipelines/prices/polyaxonfile.yaml").write_text(component)
+    git_repo.write("prices", cloned)
+    first = git_repo.commit()
+    spec = train_spec(git_repo, first)
+    (git_repo.root / "include/pipelines/prices/train.py").write_text("print('second')\n")
+    second = git_repo.commit()
+    assert (revision(spec), spec["labels"]["commit"]) == (first, first)
+    assert train_spec(git_repo, first) == spec
+    assert revision(train_spec(git_repo, second)) == second
+
+
+def train_spec(git_repo: Repo, version: str) -> dict[str, Any]:
+    """What the Polyaxon task of a run of this version sends, made by another worker each time."""
+    dag, bag, _ = git_repo.worker("prices", git_repo.git_bundle, version=version)
+    assert bag.import_errors == {}
+    task, context = dag.get_task("default.polyaxon"), Run().context()
+    context["dag"], context["ti"].bundle_instance = dag, git_repo.git_bundle(version)
+    found: dict[str, Any] = task.make_spec(task.values(context), context)
+    return found
+
+
+def revision(spec: dict[str, Any]) -> str:
+    return str(json.loads(spec["content"])["component"]["run"]["init"][0]["git"]["revision"])
 
 
 def test_a_version_is_laid_out_once(git_repo: Repo) -> None:

@@ -87,6 +87,29 @@ def test_code_of_a_project_counts_as_the_project(repo: Repo, bundle: ManifestDag
     assert changed(before, bundle) == {"prices.py"}
 
 
+@pytest.mark.parametrize("line", ["from include.pipelines._lib import component", "import components.evaluate as e"])
+def test_what_projects_share_counts_for_those_that_take_something_of_it(
+    repo: Repo, bundle: ManifestDagBundle, line: str
+) -> None:
+    library = repo.root / "include/pipelines/_lib/__init__.py"
+    library.parent.mkdir()
+    library.write_text("")
+    (repo.root / "include/pipelines/prices/features.py").write_text(f"{line}\n")
+    bundle.refresh()
+    before = files(bundle)
+    library.write_text("VERSION = 2\n")
+    bundle.refresh()
+    assert changed(before, bundle) == {"prices.py"}
+    before = files(bundle)
+    bundle.refresh()
+    assert changed(before, bundle) == set()
+    component = repo.root / "include/components/evaluate/__init__.py"
+    component.parent.mkdir(parents=True)
+    component.write_text("")
+    bundle.refresh()
+    assert changed(before, bundle) == {"prices.py"}
+
+
 def test_the_environment_counts_for_all(repo: Repo, bundle: ManifestDagBundle) -> None:
     before = files(bundle)
     path = repo.root / "include/environments/dev.yaml"

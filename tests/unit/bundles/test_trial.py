@@ -49,8 +49,8 @@ def test_a_step_is_a_task_of_the_laid_out_dag(bundle: ManifestDagBundle) -> None
         ("def check(task_id): return 5\n", "it returned int, and not a task"),
         ("def check(task_id): raise ValueError('no table')\n", "ValueError: no table"),
         ("import nowhere_to_be_found\ndef check(task_id): ...\n", "No module named 'nowhere_to_be_found'"),
-        ("import os\ndef check(task_id): os._exit(3)\n", "the code of the steps ended the process"),
-        ("import sys\ndef check(task_id): sys.exit(3)\n", "the code of the steps ended the process"),
+        ("import os\ndef check(task_id): os._exit(3)\n", "the code of the project ended the process"),
+        ("import sys\ndef check(task_id): sys.exit(3)\n", "the code of the project ended the process"),
         ("import time\ndef check(task_id): time.sleep(60)\n", "did not come back within 1 s"),
     ],
 )
@@ -76,3 +76,11 @@ def test_what_a_step_changes_stays_in_its_own_process(repo: Repo, bundle: Manife
     edit(repo, bundle, GOOD + "import os\nos.environ['LEFT_BEHIND'] = 'yes'\n")
     assert "LEFT_BEHIND" not in os.environ
     assert not [name for name in files(bundle) if name.startswith("broken")]
+
+
+def test_a_timetable_that_cannot_be_made(repo: Repo, bundle: ManifestDagBundle) -> None:
+    repo.write("prices", FULL.replace('cron: "0 3 * * *"', "timetable: {class: nowhere.Timetable}"))
+    bundle.refresh()
+    (error,) = bag_of(bundle.path / "broken/projects/prices.py", bundle.path).import_errors.values()
+    assert "MF025: the timetable: ModuleNotFoundError: No module named 'nowhere'" in error
+    assert "(at schedule.timetable.class)" in error

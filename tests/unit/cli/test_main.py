@@ -37,9 +37,9 @@ def test_validate_says_everything_and_counts(repository: Repository, capsys: pyt
 
 
 def test_validate_without_anything_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--root", str(tmp_path), "validate"]) == 2
-    assert main(["--root", str(tmp_path), "validate", str(tmp_path / "gone.yaml")]) == 2
-    assert main(["--root", str(tmp_path / "gone"), "validate"]) == 2
+    assert main(["--root", str(tmp_path), "validate"]) == 64
+    assert main(["--root", str(tmp_path), "validate", str(tmp_path / "gone.yaml")]) == 64
+    assert main(["--root", str(tmp_path / "gone"), "validate"]) == 64
     assert "there is no" in capsys.readouterr().err
 
 
@@ -54,7 +54,7 @@ def test_render_gives_a_manifest_of_the_same_project(
     assert again.training is not None
     assert again.image is not None
     assert again.image.dockerfile == "Dockerfile"
-    assert main(["--root", str(repository.root), "render", "price"]) == 2
+    assert main(["--root", str(repository.root), "render", "price"]) == 64
     assert "did you mean prices?" in capsys.readouterr().err
 
 
@@ -116,13 +116,16 @@ def test_an_environment_that_does_not_exist(
     assert "there is no environment 'pord'" in capsys.readouterr().err
 
 
-def test_the_pre_commit_hook_calls_a_command() -> None:
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    program, command = hook["entry"].split()
-    assert (program, command in mlfleet.commands) == ("mlfleet", True)
-    for name in ("projects/a.yaml", "pipelines/a/train.py", "environments/dev.yaml"):
-        assert re.search(hook["files"], f"include/{name}")
-    assert not re.search(hook["files"], "README.md")
+def test_the_pre_commit_hooks_call_commands() -> None:
+    validate, owners = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    for hook in (validate, owners):
+        program, command = hook["entry"].split()
+        assert (program, command in mlfleet.commands) == ("mlfleet", True)
+        for name in ("projects/a.yaml", "environments/dev.yaml", "defaults.yaml"):
+            assert re.search(hook["files"], f"include/{name}")
+        assert not re.search(hook["files"], "README.md")
+    assert re.search(validate["files"], "include/pipelines/a/train.py")
+    assert re.search(owners["files"], ".github/CODEOWNERS")
 
 
 def test_json_has_every_field_of_a_diagnostic(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:

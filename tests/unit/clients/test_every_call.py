@@ -14,7 +14,7 @@ from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.errors import TransientError
 
-from . import test_cloud_build, test_container_registry, test_kfp, test_polyaxon, test_spinnaker
+from . import test_cloud_build, test_container_registry, test_fleet_clients, test_kfp, test_polyaxon, test_spinnaker
 from .support import Server, answer, client, run
 
 CLIENTS = {
@@ -23,6 +23,7 @@ CLIENTS = {
     KFPClient: {name: call for name, (_, call) in test_kfp.CALLS.items()},
     PolyaxonClient: {name: call for name, (_, call) in test_polyaxon.CALLS.items()},
     SpinnakerClient: {name: call for name, (_, call) in test_spinnaker.CALLS.items()},
+    **test_fleet_clients.CALLS,
 }
 EVERY = [(kind, name) for kind, calls in CLIENTS.items() for name in calls]
 FAILURES = {

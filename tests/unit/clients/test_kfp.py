@@ -9,7 +9,15 @@ import httpx
 import pytest
 
 from mlfleet.clients.kfp import KFPClient, Predicate
-from mlfleet.errors import Conflict, NotFound, OutcomeUnknown, RequestRefused, TransientError, UnexpectedAnswer
+from mlfleet.errors import (
+    AuthError,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    RequestRefused,
+    TransientError,
+    UnexpectedAnswer,
+)
 
 from .support import Server, Step, answer, client, run
 
@@ -39,6 +47,8 @@ CALLS = {
     "create_run": (False, create),
     "get_run": (True, lambda c: c.get_run(R)),
     "list_runs": (True, lambda c: c.list_runs()),
+    "delete_version": (True, lambda c: c.delete_version("i", "v")),
+    "unfinished_runs": (True, lambda c: c.unfinished_runs()),
     "find_runs": (True, lambda c: c.find_runs("n")),
     "runs_by_id": (True, lambda c: c.runs_by_id([R])),
     "terminate": (True, lambda c: c.terminate(R)),
@@ -317,6 +327,29 @@ def test_versions_are_paged():
     )
     assert len(run(kfp_client.list_versions("p1"))) == 2
     assert "filter" not in server.query()
+
+
+def test_the_first_versions_are_enough_for_who_asks_for_few():
+    kfp_client, server = kfp(answer({"pipeline_versions": [VERSION, VERSION], "next_page_token": "t"}))
+    assert len(run(kfp_client.list_versions("p1", most=1))) == 1
+    assert server.query()["page_size"] == "1"
+
+
+def test_a_version_that_is_gone_is_deleted():
+    kfp_client, server = kfp(httpx.ReadTimeout(""), answer({"code": 5, "message": "not found"}, 404))
+    run(kfp_client.delete_version("p1", "v1"))
+    assert [r.method for r in server.requests] == ["DELETE", "DELETE"]
+    refused, _ = kfp(answer({"code": 7, "message": "no"}, 403))
+    with pytest.raises(AuthError):
+        run(refused.delete_version("p1", "v1"))
+
+
+def test_unfinished_runs_leave_every_final_state_out():
+    kfp_client, server = kfp(answer({"runs": [{"run_id": R, "state": "RUNNING"}]}))
+    assert [each.run_id for each in run(kfp_client.unfinished_runs())] == [R]
+    told = json.loads(unquote_plus(server.query()["filter"]))["predicates"]
+    assert {each["string_value"] for each in told} == {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
+    assert {(each["key"], each["operation"]) for each in told} == {("state", "NOT_EQUALS")}
 
 
 def test_terminate():

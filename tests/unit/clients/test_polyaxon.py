@@ -4,7 +4,15 @@ import httpx
 import pytest
 
 from mlfleet.clients.polyaxon import PolyaxonClient
-from mlfleet.errors import ConfigError, NotFound, OutcomeUnknown, RequestRefused, TransientError, UnexpectedAnswer
+from mlfleet.errors import (
+    AuthError,
+    ConfigError,
+    NotFound,
+    OutcomeUnknown,
+    RequestRefused,
+    TransientError,
+    UnexpectedAnswer,
+)
 
 from .support import Server, Step, answer, client, run
 
@@ -20,6 +28,7 @@ def polyaxon(*steps: Step) -> tuple[PolyaxonClient, Server]:
 
 CALLS = {
     "installation": (True, lambda c: c.installation()),
+    "user": (True, lambda c: c.user()),
     "ensure_project": (True, lambda c: c.ensure_project("p")),
     "create_run": (False, lambda c: c.create_run("p", content="{}")),
     "approve": (True, lambda c: c.approve("p", U)),
@@ -269,3 +278,14 @@ def test_the_page_of_a_run():
     assert polyaxon_client.run_url("p", U) == f"https://polyaxon.example.com/ui/default/p/runs/{U}"
     plain = PolyaxonClient(client(Server(answer({}))))
     assert plain.run_url("p", U).startswith("http://remote:8000/ui/")
+
+
+def test_ce_has_no_users_and_other_editions_say_whose_token_it_is():
+    polyaxon_client, server = polyaxon(answer({"dist": "ce"}))
+    assert run(polyaxon_client.user()) == "default"
+    assert len(server.requests) == 1
+    polyaxon_client, _ = polyaxon(answer({"dist": "ee"}), answer({"username": "ada"}))
+    assert run(polyaxon_client.user()) == "ada"
+    polyaxon_client, _ = polyaxon(answer({"dist": "ee"}), answer({"detail": "Invalid token."}, 401))
+    with pytest.raises(AuthError, match="Invalid token"):
+        run(polyaxon_client.user())

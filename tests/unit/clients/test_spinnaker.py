@@ -46,6 +46,7 @@ CALLS = {
     "search": (True, search),
     "executions": (True, lambda c: c.executions([E])),
     "glance": (True, lambda c: c.glance([E])),
+    "recent_executions": (True, lambda c: c.recent_executions("c1", 5)),
     "get_execution": (True, lambda c: c.get_execution(E)),
     "failed_stages": (True, lambda c: c.failed_stages(E)),
     "judge": (False, lambda c: c.judge(E, "s", "continue")),

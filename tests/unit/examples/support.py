@@ -20,6 +20,8 @@ FILES = ("train.py", "features.py", "tracking.py", "serve.py", "pipeline.py")
 COMPONENTS = """
 import json, sys
 from pathlib import Path
+# Where compiling finds what pipelines share, and where a pod finds what travels with them.
+sys.path += [sys.argv[3], sys.argv[3] + "/include/pipelines/_lib"]
 from kfp.dsl import Artifact, Metrics, Model
 import pipeline
 
@@ -27,8 +29,6 @@ out, steps = Path(sys.argv[1]), json.loads(sys.argv[2])
 kinds = dict(trained=Model, model=Model, metrics=Metrics, mlfleet_outputs=Artifact, measured=Artifact)
 for step in steps:
     given = {k: kinds[k](name=k, uri=str(out / v[1:])) if str(v).startswith("@") else v for k, v in step[1].items()}
-    if "features_source" in getattr(pipeline, step[0]).component_spec.inputs:
-        given["features_source"] = pipeline.FEATURES
     getattr(pipeline, step[0]).python_func(**given)
 """
 
@@ -63,7 +63,7 @@ def python(cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
 def components(project: str, out: Path, *steps: tuple[str, dict[str, Any]]) -> subprocess.CompletedProcess[str]:
     """Runs components one after the other; "@x" as an argument is the artifact `x` below `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    return python(folder(project), "-B", "-c", COMPONENTS, out, json.dumps(steps))
+    return python(folder(project), "-B", "-c", COMPONENTS, out, json.dumps(steps), REPOSITORY)
 
 
 def one_sentence(ran: subprocess.CompletedProcess[str]) -> str:

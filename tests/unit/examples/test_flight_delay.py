@@ -40,7 +40,7 @@ def trial(code: Path, data: Path, end: str, *more: str) -> Any:
 
 def pipeline(out: Path, data: Path, end: str, history: int = 28) -> Any:
     return components(PROJECT, out, ("train_and_evaluate", {
-        "data": str(data), "data_end": end, "history_days": history, "max_leaf_nodes": 15, "features_source": "",
+        "data": str(data), "data_end": end, "history_days": history, "max_leaf_nodes": 15,
         "model": "@model", "metrics": "@metrics", "mlfleet_outputs": "@outputs",
     }))  # fmt: skip
 

@@ -108,8 +108,8 @@ def test_the_pipeline_measures_on_the_test_split_and_packages_what_it_measured(t
     args = {"data": str(DIAMONDS), "segment": "Fair"}
     ran = components(
         PROJECT, tmp_path,
-        ("train", {**args, "learning_rate": 0.1, "max_leaf_nodes": 31, "features_source": "", "trained": "@trained"}),
-        ("evaluate", {**args, "features_source": "", "trained": "@trained", "metrics": "@metrics",
+        ("train", {**args, "learning_rate": 0.1, "max_leaf_nodes": 31, "trained": "@trained"}),
+        ("evaluate", {**args, "trained": "@trained", "metrics": "@metrics",
                       "mlfleet_outputs": "@outputs"}),
         ("package", {"segment": "Fair", "trained": "@trained", "measured": "@outputs", "model": "@model"}),
     )  # fmt: skip

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
-from airflow.sdk import AssetAny, CronDataIntervalTimetable
+from airflow.sdk import AssetAny, CronDataIntervalTimetable, CronTriggerTimetable
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import Timetable as CoreTimetable
 
 from mlfleet.factory.retries import FleetRetryPolicy
+from mlfleet.factory.schedules import TimetableError
 from mlfleet.manifest.document import parse
 from mlfleet.operators.run_values import RunValues
+from mlfleet.timetables.crons import MultipleCronDataIntervalTimetable
 from tests.unit.factory.conftest import ROOT, dag_of
 from tests.unit.manifest.samples import FULL, MINIMAL
 
@@ -99,6 +103,35 @@ def test_several_assets_and_a_pause() -> None:
     for text in ("schedule: {asset: toys, paused: true}\n", "schedule: {cron: '@daily', paused: true}\n"):
         assert dag_of(MINIMAL + text).schedule is None
     assert dag_of(MINIMAL + "schedule: {cron: '@daily', max_active_runs: 3}\n").max_active_runs == 3
+
+
+def test_several_crons() -> None:
+    several = dag_of(MINIMAL + "schedule: {cron: ['0 6 * * 1-5', '0 12 * * 6'], timezone: Europe/Berlin}\n").schedule
+    assert isinstance(several, MultipleCronDataIntervalTimetable)
+    assert several.summary == "0 6 * * 1-5 | 0 12 * * 6"
+    for one in ("['@daily']", "['@daily', '@daily']", "'@daily'"):
+        assert isinstance(dag_of(MINIMAL + f"schedule: {{cron: {one}}}\n").schedule, CronDataIntervalTimetable)
+
+
+def test_a_timetable_of_airflows_or_of_anybodys() -> None:
+    def schedule(path: str, arguments: str) -> object:
+        section = f"schedule: {{timetable: {{class: {path}, arguments: {arguments}}}}}\n"
+        return dag_of(MINIMAL + section).schedule
+
+    trigger = schedule("airflow.sdk.CronTriggerTimetable", "{expression: '@daily', timezone: UTC}")
+    assert isinstance(trigger, CronTriggerTimetable)
+    core = schedule("airflow.timetables.trigger.CronTriggerTimetable", "{cron: '@daily', timezone: UTC}")
+    assert isinstance(core, CoreTimetable)
+    for path, arguments, said in (
+        ("airflow.sdk.CronTriggerTimetable", "{corn: '@daily'}", "unexpected keyword argument 'corn'"),
+        ("nobody.knows.This", "{}", "No module named 'nobody'"),
+        ("airflow.sdk.NoSuchTimetable", "{}", "NoSuchTimetable"),
+        ("datetime.timedelta", "{days: 1}", "timedelta is no timetable"),
+    ):
+        with pytest.raises(TimetableError, match=said) as raised:
+            schedule(path, arguments)
+        assert raised.value.place == "schedule.timetable"
+        assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 def test_owners_labels_and_pages() -> None:
@@ -269,6 +302,11 @@ def test_the_edge_that_carries_the_decision_says_what_it_depends_on() -> None:
 
     assert label(FULL) == "mae at most 800, no backfill"
     assert label(FULL.replace("max: 800", "min: 0.5, max: 800")) == "mae at least 0.5 and at most 800, no backfill"
+    improved = FULL.replace("max: 800", "max: 800, min_improvement: 0.02")
+    assert label(improved) == "mae at most 800, better than live, no backfill"
+    assert label(FULL.replace("max: 800", "min_improvement: 0")) == "better than live, no backfill"
+    assert dag_of(improved).get_task("release").min_improvement == 0.02
+    assert dag_of(FULL).get_task("release").min_improvement is None
     delivery = MINIMAL + "image: {}\ndeploy: {spinnaker: {application: a, pipeline: b}}\n"
     assert label(delivery) == "no backfill"
 

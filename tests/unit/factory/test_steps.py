@@ -115,4 +115,4 @@ def test_a_step_that_is_no_task_is_told_by_its_name(tmp_path: Path, step: str, t
     with pytest.raises(StepError, match="the step 'mine'") as raised:
         dag_of(tmp_path, text)
     assert told in str(raised.value)
-    assert raised.value.step == "mine"
+    assert raised.value.place == "mine"

@@ -16,8 +16,10 @@ def repository(tmp_path: Path) -> Repository:
     (tmp_path / "include" / "environments").mkdir()
     folder = tmp_path / "include" / "pipelines" / "prices"
     folder.mkdir(parents=True)
-    for name in ("polyaxonfile.yaml", "train.py", "features.py", "pipeline.py", "Dockerfile"):
+    for name in ("polyaxonfile.yaml", "train.py", "features.py", "pipeline.py"):
         (folder / name).write_text("")
+    (folder / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\n")
+    (tmp_path / "Dockerfile").write_text("FROM python\n")
     (tmp_path / "include" / "environments" / "dev.yaml").write_text(
         'name: dev\nvalues: {data_root: "${process.ROOT}", base_image: base}\n'
     )

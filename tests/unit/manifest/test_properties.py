@@ -138,9 +138,61 @@ steps:
 """
 
 
+# Everything that a training and its image can be told, in flow style too: mutations hit values inside of lines.
+WHOLE = """\
+kind: Project
+name: prices
+owners: [{github: "@acme/pricing"}]
+data:
+  - {name: features, gcs: {bucket: b, object: "${data.end}/_SUCCESS", glob: true}, timeout: 6h, every: 1m}
+  - {name: orders, bigquery: {project: p, dataset: d, table: t, partition: "${data.start}"}}
+  - name: rates
+    asset: {uri: "x-mlfleet://rates/released", since: end}
+experiments:
+  - name: Default
+    training:
+      polyaxon: {image: "big:1", resources: {gpus: 4}, node_pool: gpu, early_stopping: {value: 1}, queue: slow}
+      kfp: {version: {name: main_0123abc}, service_account: big}
+training:
+  polyaxon:
+    polyaxonfile: polyaxonfile.yaml
+    image: "ml/train:${git.commit}"
+    resources: {cpu: 0.5, memory: 16Gi, gpus: 1}
+    node_pool: gpu
+    preemptible: true
+    queue: agent/gpu
+    presets: [small]
+    connections: [bucket]
+    matrix: {kind: grid, params: {depth: {kind: choice, value: [2, 4]}}}
+    best_by: {metric: mae, direction: min}
+    early_stopping:
+      value: 300
+      failed_percent: 50
+    volumes:
+      - {name: cache, path: /cache, claim: c}
+      - {name: shm, path: /dev/shm, memory: 2Gi, read_only: true}
+    code: {connection: fleet, url: "https://github.com/acme/fleet"}
+  kfp:
+    pipeline: pipeline.py:package
+    version: {branch: main, pipeline: prices}
+    service_account: trainer
+    pipeline_root: "gs://models/${project.name}"
+image: {base: "${env.base_image}", platforms: [linux/amd64], backend: buildah}
+deploy: {spinnaker: {application: prices, pipeline: deploy, tag_pattern: "^release-.*$"}}
+"""
+BUILT = WHOLE.replace('image: "big:1", ', "").replace(
+    '    image: "ml/train:${git.commit}"\n', '    build: {connection: r, destination: "a:1", context: .}\n'
+)
+
+
+def test_what_is_mutated_is_valid(load: Callable[[str | bytes], Loaded]) -> None:
+    for text in (FULL, WHOLE, BUILT):
+        assert errors(load(text).diagnostics) == []
+
+
 @careful
 @given(text=st.one_of(mutated(FULL), mutated(FULL + TARGETS), mutated(MINIMAL + TARGETS),
-                      mutated(FULL + MORE_SECTIONS + TARGETS)))  # fmt: skip
+                      mutated(FULL + MORE_SECTIONS + TARGETS), mutated(WHOLE), mutated(BUILT)))  # fmt: skip
 def test_any_mutation_loads_or_is_explained(load: Callable[[str | bytes], Loaded], text: str) -> None:
     load(text)
 

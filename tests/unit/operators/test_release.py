@@ -159,6 +159,24 @@ def test_a_pipeline_that_would_not_start_is_an_error_before_anything_is_pushed(
     assert not registry.puts
 
 
+@pytest.mark.parametrize("pattern", ["release-[0-9a-f]{16}-[0-9]+", ".*", ""])
+def test_a_trigger_that_the_manifest_does_not_mean_deploys_nothing(
+    pattern: str, digest: str, registry: FakeRegistry, gate: FakeGate
+) -> None:
+    """Such a one may match builds too, which nobody has decided to release."""
+    gate.pipelines = {(APP, PIPELINE): {"name": PIPELINE, "triggers": [TRIGGER, {**TRIGGER, "tag": pattern}]}}
+    with pytest.raises(AirflowFailException, match=r"(?s)has the tag pattern .*deploy\.spinnaker\.tag_pattern"):
+        operator(tag_pattern="^release-.*$").execute(run(digest).context())
+    assert not registry.puts
+    assert operator().execute(run(digest).context())["released"] is True
+
+
+def test_a_trigger_as_the_manifest_has_it_deploys(digest: str, registry: FakeRegistry, gate: FakeGate) -> None:
+    other = {**TRIGGER, "repository": "ml/other", "tag": ".*"}
+    gate.pipelines = {(APP, PIPELINE): {"name": PIPELINE, "triggers": [other, TRIGGER]}}
+    assert operator(tag_pattern="^release-.*$").execute(run(digest).context())["released"] is True
+
+
 def test_after_the_trigger_was_mended_the_release_goes_on(digest: str, registry: FakeRegistry, gate: FakeGate) -> None:
     task, good = run(digest), gate.pipelines
     gate.pipelines = {}

@@ -54,6 +54,13 @@ def test_the_record_is_written_before_the_submit_call() -> None:
     assert system.calls == ["find_task", "find", "submit", "find", "confirm job-0"]
 
 
+def test_another_label_makes_no_other_job() -> None:
+    system, store = MemorySystem(), MemoryStore()
+    first, _ = enter(system, store, spec={**SPEC, "labels": {"commit": "old"}})
+    again, kinds = enter(system, store, spec={**SPEC, "labels": {"commit": "new"}})
+    assert (again.id, kinds) == (first.id, ["adopted"])
+
+
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN, JobState.SUCCEEDED])
 def test_a_retry_adopts_what_is_live_or_succeeded(state: JobState) -> None:
     system, store = with_job(state)

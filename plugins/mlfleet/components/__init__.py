@@ -1,0 +1,1 @@
+"""What the KFP components of include/components do when they run: base mlfleet, without Airflow and without an SDK."""

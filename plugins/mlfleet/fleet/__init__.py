@@ -1,0 +1,1 @@
+"""What CI does with all projects at once. Imports no Airflow."""

@@ -1,0 +1,1 @@
+"""Timetables that Airflow does not have; the plugin registers them."""

@@ -146,7 +146,7 @@ def _steps(wishes: Wishes) -> list[str]:
         steps.append(f"Put {columns.file} where data_root of include/environments says (params.data in the manifest).")
     steps.append(f"Look at it: `mlfleet render {wishes.name}`; every key: `mlfleet explain`.")
     if wishes.deploy:
-        steps.append(f"Spinnaker needs application {wishes.name} with pipeline {wishes.deploy}, a docker trigger on "
-                     "tags that start with `release-`.")  # fmt: skip
+        steps.append(f"Spinnaker needs application {wishes.name} with pipeline {wishes.deploy}; `mlfleet apply` makes "
+                     "both where the environment names a template.")  # fmt: skip
     steps.append("Commit it; Airflow shows the DAG as soon as it refreshes.")
     return steps

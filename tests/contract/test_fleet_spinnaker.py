@@ -101,6 +101,26 @@ def test_an_application_and_its_pipelines(fleet: FleetRepository, spinnaker: Spi
     (trigger,) = saved["triggers"]
     assert (trigger["account"], trigger["repository"], trigger["tag"]) == ("acme", f"ml/{name}", "^release-.*$")
     assert [stage["type"] for stage in saved["stages"]] == ["kayentaCanary", "manualJudgment", "deployManifest"]
+    enabled = [stage.get("stageEnabled", {}).get("expression") for stage in saved["stages"]]
+    assert enabled == ["true", "true", None]
+
+
+def test_the_trigger_has_the_manifests_tag_pattern(fleet: FleetRepository, spinnaker: Spinnaker) -> None:
+    manifest = next(fleet.root.glob("include/projects/*.yaml"))
+    pattern = "release-[0-9a-f]+-[0-9]+"
+    manifest.write_text(manifest.read_text().replace("spinnaker: {", f"spinnaker: {{tag_pattern: '{pattern}', "))
+    apply(fleet, spinnaker)
+    assert [trigger["tag"] for trigger in config(spinnaker, fleet.mark, "deploy-model")["triggers"]] == [pattern]
+
+
+def test_a_manifest_that_goes_without_a_canary_and_a_judgment(fleet: FleetRepository, spinnaker: Spinnaker) -> None:
+    apply(fleet, spinnaker)
+    manifest = next(fleet.root.glob("include/projects/*.yaml"))
+    manifest.write_text(manifest.read_text().replace("deploy: {", "deploy: {canary: false, judgment: false, "))
+    assert changes(plan(fleet, spinnaker)) == {f"Spinnaker pipeline {fleet.mark}/deploy-model": "change"}
+    apply(fleet, spinnaker)
+    saved = config(spinnaker, fleet.mark, "deploy-model")
+    assert [stage.get("stageEnabled", {}).get("expression") for stage in saved["stages"]] == ["false", "false", None]
 
 
 def test_what_a_person_switched_off_stays_off_and_what_they_edited_is_drift(

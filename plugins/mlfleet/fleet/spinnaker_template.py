@@ -9,6 +9,9 @@ project.name           the manifest's ``name``
 owner.email            of the first owner that has one; "" without
 deploy.application     ``deploy.spinnaker.application``
 deploy.pipeline        ``deploy.spinnaker.pipeline``
+deploy.tag_pattern     ``deploy.spinnaker.tag_pattern``, or else ``^release-.*$``
+deploy.canary          "true" or "false", for a stage's ``stageEnabled``
+deploy.judgment        the same
 image.repository       ``image.repository``, or else the project's name
 spinnaker.account      of the environment
 registry               of the environment; "" without
@@ -32,6 +35,8 @@ from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.models import Deploy, Project
 from mlfleet.manifest.values import check_tag_pattern
+
+_RELEASES = "^release-.*$"
 
 
 class SpinnakerTemplate:
@@ -88,7 +93,7 @@ class SpinnakerTemplate:
             tag = trigger.get("tag")
             if not isinstance(tag, str) or not tag.strip():
                 # A blank pattern is every tag (spinnaker.md 3.2): each build would be deployed.
-                raise ConfigError(f"a docker trigger of {name!r} has no `tag`", self.shown, "Write tag: ^release-.*$")
+                raise ConfigError(f"a docker trigger of {name!r} has no `tag`", self.shown, f"Write tag: {_RELEASES}")
             try:
                 check_tag_pattern(tag)
             except PydanticCustomError as error:
@@ -113,6 +118,10 @@ def _values(project: Project, deploy: Deploy, environment: Environment) -> dict[
         "owner.email": next((owner.email for owner in project.owners if owner.email), ""),
         "deploy.application": deploy.spinnaker.application,
         "deploy.pipeline": deploy.spinnaker.pipeline,
+        "deploy.tag_pattern": deploy.spinnaker.tag_pattern or _RELEASES,
+        # Spinnaker evaluates an expression, which is a text.
+        "deploy.canary": "true" if deploy.canary else "false",
+        "deploy.judgment": "true" if deploy.judgment else "false",
         "image.repository": repository or project.name,
         "spinnaker.account": place.account if place else "",
         "registry": environment.registry or "",

@@ -169,6 +169,13 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
             "The pipeline whose docker trigger the release's tag matches.",
             ({"application": "prices", "pipeline": "deploy-model"},),
         ),
+        "canary": Words(
+            "Whether a release is compared with the live model first, in a pipeline that `mlfleet apply` makes.",
+            (False,),
+        ),
+        "judgment": Words(
+            "Whether a person must agree to each deployment, in a pipeline that `mlfleet apply` makes.", (False,)
+        ),
         "timeout": Words("How long the deployment may take before the task fails; it is not stopped.", ("1h",)),
         "on_kill": Words(
             "What happens to the execution when somebody ends the Airflow task: it is left running, or cancelled.",

@@ -146,9 +146,14 @@ class SpinnakerTarget(Section):
 
 
 class Deploy(Section):
-    """Who brings the released image into production."""
+    """Who brings the released image into production.
+
+    ``canary`` and ``judgment`` are for pipelines that `mlfleet apply` makes: whether they have these stages.
+    """
 
     spinnaker: SpinnakerTarget
+    canary: bool = True
+    judgment: bool = True
     timeout: Duration = datetime.timedelta(hours=1)
     # A deployment that is under way is no training: whoever ends the Airflow task need not mean it.
     on_kill: Literal["leave", "cancel"] = "leave"

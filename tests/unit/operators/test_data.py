@@ -11,7 +11,6 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import AssetEventsResult
-from google.api_core.exceptions import Forbidden
 
 from mlfleet.errors import ConfigError, TransientError
 from mlfleet.operators.data import AssetEventSensor, BigQueryPartitionSensor, GCSObjectSensor, partition_id
@@ -38,6 +37,7 @@ def deferred(task: Any) -> TaskDeferred:
 
 @pytest.fixture
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleWire]:
+    pytest.importorskip("airflow.providers.google", reason="an extra of mlfleet")
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_DEV", CONNECTION)
     with google_wire() as wire:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
@@ -86,6 +86,8 @@ def test_a_partition_is_waited_for_by_its_id(google: GoogleWire) -> None:
 def test_a_bucket_that_is_not_ours_is_a_failure_and_not_a_wait(google: GoogleWire) -> None:
     waiting = deferred(gcs())
     google.broken = True
+    from google.api_core.exceptions import Forbidden
+
     with pytest.raises(Forbidden):
         gcs().execute(Run().context())
     with pytest.raises(TransientError, match="403"):

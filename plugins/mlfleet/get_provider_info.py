@@ -119,6 +119,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "polyaxon": SYSTEMS["polyaxon"],
                 "kfp": SYSTEMS["kfp"],
+                "data": HOUSE,
                 "evaluate": HOUSE,
                 "image": SYSTEMS["container_registry"],
                 "release": SYSTEMS["container_registry"],

@@ -68,7 +68,12 @@ def test_an_interruption_says_what_was_done_and_what_is_not_known(
     fleet = FleetRepository(tmp_path, "acme")
     for name in ("a", "b", "c"):
         fleet.add(name, ("default",))
-    command = [sys.executable, "-m", "mlfleet.cli", "--root", str(fleet.root), "apply", "--yes", "--concurrency", "1"]
+    # Ignored signals are inherited, and a shell's background jobs ignore this one.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mlfleet.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "--root", str(fleet.root), "apply", "--yes", "--concurrency", "1"]
     environment = {
         **os.environ, **connections(polyaxon=url, kfp=url), "PYTHONPATH": str(REPOSITORY / "plugins"),
         "TERM": "xterm", "COLUMNS": "120",

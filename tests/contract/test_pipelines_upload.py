@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -28,6 +29,7 @@ from mlfleet.systems.kfp_package import PipelinePackage
 from tests.support.chaos.interposer import Act, Interposer
 from tests.support.fleet import Between, wire_to
 from tests.support.kfp import CLIENT_WARNING, KFPSandbox
+from tests.support.polyaxon import PolyaxonSandbox
 from tests.unit.fleet.conftest import SETTINGS
 
 PIPELINE = """\
@@ -149,7 +151,21 @@ def names_of(server: KFPSandbox, name: str) -> list[str]:
     return [version["name"] for version in versions(server, name)]
 
 
-def test_a_branch_goes_to_dev_and_production_is_not_asked(clone: Clone, servers: dict[str, KFPSandbox]) -> None:
+@pytest.fixture
+def polyaxon_of_production(
+    clone: Clone, polyaxon_sandbox: PolyaxonSandbox, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Interposer]:
+    """The way to production's Polyaxon, with its connection at hand."""
+    proxy = Interposer(urlsplit(polyaxon_sandbox.url).port or 0)
+    address = {"conn_type": "polyaxon", "host": f"http://127.0.0.1:{proxy.port}/{clone.lane}"}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYAXON_DEFAULT", json.dumps(address))
+    yield proxy
+    proxy.close()
+
+
+def test_a_branch_goes_to_dev_and_production_is_not_asked(
+    clone: Clone, servers: dict[str, KFPSandbox], polyaxon_of_production: Interposer
+) -> None:
     clone.git("checkout", "--quiet", "-b", "feature/Änderung")
     expected = clone.version("feature/Änderung")
     code, said = clone.pipelines("upload")
@@ -174,6 +190,7 @@ def test_a_branch_goes_to_dev_and_production_is_not_asked(clone: Clone, servers:
     assert names_of(servers["dev"], clone.names[0]) == [clone.version("feature/Änderung"), expected]
     assert names_of(servers["dev"], clone.names[1]) == [expected]
     assert clone.requests("prod") == []
+    assert polyaxon_of_production.requests(clone.lane) == []
 
 
 def test_main_goes_to_production_and_nowhere_else(clone: Clone, servers: dict[str, KFPSandbox]) -> None:

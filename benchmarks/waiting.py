@@ -35,7 +35,7 @@ PER_SECOND = 10.0
 # Waits in one of several triggerers; a triggerer does not take more than its capacity.
 PER_TRIGGERER, CAPACITY = 3500, 4000
 # Seconds in which thousands of triggers must have started; they take two minutes when nothing else runs. With other work
-# on the machine, the pages of 3,000 executions that have appeared took ten minutes to be stored by Airflow.
+# on the machine ten were not enough, probably because Airflow stores the page of each execution that has appeared.
 PATIENCE = 1200
 ASKING = {"one request per trigger": ["kfp_get"], "the same, one session": ["kfp_get"], "KFP, shared": ["kfp_list", "kfp_get"],
           "Spinnaker, shared": ["executions", "execution_get", "search"]}  # fmt: skip

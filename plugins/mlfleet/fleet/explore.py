@@ -35,7 +35,6 @@ from mlfleet.systems.polyaxon_training import matrix_of, settings_of
 TAG = "explore"
 # A person waits: a server that is down is told within half a minute.
 RETRY = RetryPolicy(attempts=4, total_seconds=25.0, first_wait=0.5, max_wait=5.0)
-_DAY = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,13 @@ def _lookup(
     end = wishes.end or now.replace(hour=0, minute=0, second=0, microsecond=0)
     start = end - project.window
     static = static_references(project, environment, commit, wishes.experiment)
-    known = {**static, "data.start": _bound(start, end, start), "data.end": _bound(start, end, end),
-             "run.key": f"{TAG}-{new_incarnation()}", "run.type": "manual"}  # fmt: skip
+    known = {
+        **static,
+        "data.start": references.interval_bound(start, end, start),
+        "data.end": references.interval_bound(start, end, end),
+        "run.key": f"{TAG}-{new_incarnation()}",
+        "run.type": "manual",
+    }
 
     def value(path: str) -> Any:
         if path not in known:
@@ -141,11 +145,6 @@ def _lookup(
         return known[path]
 
     return value
-
-
-def _bound(start: datetime.datetime, end: datetime.datetime, moment: datetime.datetime) -> str:
-    """As `operators.run_values.DataInterval.bound` writes it: whole days are dates."""
-    return moment.date().isoformat() if end - start >= _DAY else moment.isoformat(timespec="seconds")
 
 
 def _text(path: Path) -> str:

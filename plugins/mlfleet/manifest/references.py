@@ -27,6 +27,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from mlfleet.errors import ConfigError
@@ -86,6 +87,16 @@ def check(path: str, allowed: tuple[str, ...] = SCOPES) -> None:
             f"known here: {', '.join(allowed)}",
         )
     raise BadReference(f"there is no reference ${{{path}}}", suggestion(_as_scope(path), allowed))
+
+
+def interval_bound(start: datetime, end: datetime, moment: datetime) -> str:
+    """An end of a data interval as ``data.start`` and ``data.end`` give it.
+
+    Whole days are dates (``2026-11-10``), shorter intervals ISO 8601 times: a date could not tell their ends apart.
+    """
+    if end - start >= timedelta(days=1):
+        return moment.date().isoformat()
+    return moment.isoformat(timespec="seconds")
 
 
 def resolve(value: Any, lookup: Lookup) -> Any:

@@ -13,14 +13,13 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from mlfleet.errors import ConfigError
-from mlfleet.manifest.references import resolve
+from mlfleet.manifest.references import interval_bound, resolve
 from mlfleet.remote.job import TaskIdentity, digest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DEFAULT_WINDOW = timedelta(days=1)
-_DAY = timedelta(days=1)
 # Of the DAG's params: a duration, or None.
 WINDOW_PARAM = "window"
 
@@ -33,13 +32,8 @@ class DataInterval:
     end: datetime
 
     def bound(self, moment: datetime) -> str:
-        """One of its ends as the manifest's ``data.start`` and ``data.end`` give it.
-
-        Whole days are dates (``2026-11-10``), shorter intervals ISO 8601 times: a date could not tell their ends apart.
-        """
-        if self.end - self.start >= _DAY:
-            return moment.date().isoformat()
-        return moment.isoformat(timespec="seconds")
+        """One of its ends as the manifest's ``data.start`` and ``data.end`` give it."""
+        return interval_bound(self.start, self.end, moment)
 
 
 def asked_window(context: Context) -> timedelta | None:

@@ -26,6 +26,9 @@ PROGRAMS = {
 }
 
 
+GIT_CONNECTION = "fleet_repository"
+
+
 def environment(settings: Settings, base_image: str) -> dict[str, str]:
     """The environment variables of every Airflow program.
 
@@ -74,6 +77,9 @@ def environment(settings: Settings, base_image: str) -> dict[str, str]:
             f"AIRFLOW_CONN_{name}": json.dumps({"host": "127.0.0.1", "schema": "http", **connection})
             for name, connection in connections.items()
         },
+        f"AIRFLOW_CONN_{GIT_CONNECTION.upper()}": json.dumps(
+            {"conn_type": "git", "host": str(settings.git_deployment or "")}
+        ),
     }
 
 
@@ -81,10 +87,15 @@ def _bundles(settings: Settings) -> list[dict[str, Any]]:
     """Hand-written DAGs, and those of the deployment's manifests."""
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     manifests = "mlfleet.bundles.ManifestDagBundle"
-    return [
+    bundles: list[dict[str, Any]] = [
         {"name": "dags-folder", "classpath": local, "kwargs": {}},
         {"name": "projects", "classpath": manifests, "kwargs": {"path": str(settings.deployment)}},
     ]
+    if settings.git_deployment:
+        git = "airflow.providers.git.bundles.git.GitDagBundle"
+        source = {"classpath": git, "kwargs": {"git_conn_id": GIT_CONNECTION, "tracking_ref": "main"}}
+        bundles.append({"name": "git-projects", "classpath": manifests, "kwargs": {"source": source}})
+    return bundles
 
 
 def services(settings: Settings, variables: Mapping[str, str]) -> tuple[Service, ...]:

@@ -28,19 +28,21 @@ class Settings:
     """Paths (absolute) and ports (TCP, on 127.0.0.1) of one sandbox.
 
     ``home`` holds all state and logs, one folder a service; ``cache`` what `make setup` made once for all runs;
-    ``deployment`` the ``dags`` and ``include`` that Airflow runs.
+    ``deployment`` the ``dags`` and ``include`` that Airflow runs; ``git_deployment`` a git repository whose manifests
+    it runs as well, from the branch main.
     """
 
     home: Path
     cache: Path
     deployment: Path
     ports: Mapping[str, int]
+    git_deployment: Path | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Reads ``MLFLEET_SANDBOX_HOME``, ``MLFLEET_DEPLOYMENT`` and ``MLFLEET_<SERVICE>_PORT``.
+        """Reads ``MLFLEET_SANDBOX_HOME``, ``MLFLEET_[GIT_]DEPLOYMENT`` and ``MLFLEET_<SERVICE>_PORT``.
 
-        Raises SandboxError on a port that is none and on a deployment without ``dags``.
+        Raises SandboxError on a port that is none, a deployment without ``dags`` and a git repository that is none.
         """
         environ = os.environ if environ is None else environ
         home = Path(environ.get("MLFLEET_SANDBOX_HOME") or REPOSITORY / ".sandbox" / "run").absolute()
@@ -48,7 +50,10 @@ class Settings:
         deployment = Path(environ.get("MLFLEET_DEPLOYMENT") or REPOSITORY).absolute()
         if not (deployment / "dags").is_dir():
             raise SandboxError(f"MLFLEET_DEPLOYMENT={deployment} has no folder dags; set it to a repository that has")
-        return cls(home=home, cache=REPOSITORY / ".sandbox" / "cache", deployment=deployment, ports=ports)
+        git = Path(found).absolute() if (found := environ.get("MLFLEET_GIT_DEPLOYMENT")) else None
+        if git and not (git / ".git").exists():
+            raise SandboxError(f"MLFLEET_GIT_DEPLOYMENT={git} is no git repository; set it to one, or to nothing")
+        return cls(home, REPOSITORY / ".sandbox" / "cache", deployment, ports, git)
 
     def port_variable(self, service: str) -> str:
         """The environment variable that moves a service to another port."""

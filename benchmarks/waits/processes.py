@@ -10,17 +10,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-TICKS = os.sysconf("SC_CLK_TCK")
+TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds so far; memory in MiB, PSS sharing what processes share."""
+    """CPU seconds so far; memory in MiB."""
 
     cpu: float
     rss: float
-    pss: float
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,10 @@ class TriggererCost:
     def rss(self) -> float:
         return self.parent.rss + self.child.rss
 
-    @property
-    def pss(self) -> float:
-        return self.parent.pss + self.child.pss
-
 
 def cost(pid: int) -> Cost:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    rollup = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    kib = {name: int(rollup[name].split()[0]) for name in ("Rss", "Pss")}
-    return Cost((int(fields[11]) + int(fields[12])) / TICKS, kib["Rss"] / 1024, kib["Pss"] / 1024)
+    return Cost((int(fields[11]) + int(fields[12])) / TICKS, int(fields[21]) * PAGE / MIB)
 
 
 def triggerer_cost(pid: int) -> TriggererCost:

@@ -85,10 +85,39 @@ def test_a_backfill_trains_each_interval_and_never_deploys(world: World, schedul
     assert deployed_digest(world) == before
 
 
-def test_a_run_by_hand_trains_on_the_days_before_it_and_deploys(world: World, scheduled: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def by_hand(world: World, scheduled: dict[str, Any]) -> dict[str, Any]:
+    """A run by hand, after the manifest has given backfills of newer data leave."""
+    manifest = world.deployment / f"include/projects/{PROJECT}.yaml"
+    manifest.write_text(manifest.read_text().replace("  timeout: 15m\n", "  timeout: 15m\n  backfill: newer\n"))
+
+    def doc() -> str:
+        return str(world.airflow.call("GET", f"/dags/{PROJECT}/details")["doc_md"])
+
+    wait_for(lambda: "backfill: newer" in doc(), 60, doc)
     run_id = world.airflow.trigger(PROJECT)
     assert world.wait_for_run(PROJECT, run_id) == "success", world.logs_of_failures(PROJECT, run_id)
-    run = world.airflow.run(PROJECT, run_id)
-    assert run["logical_date"] is None
-    assert day(outputs(world, run_id)["data_end"]) == day(run["run_after"])
+    return world.airflow.run(PROJECT, run_id)
+
+
+def test_a_run_by_hand_trains_on_the_days_before_it_and_deploys(world: World, by_hand: dict[str, Any]) -> None:
+    assert by_hand["logical_date"] is None
+    run_id = by_hand["dag_run_id"]
+    assert day(outputs(world, run_id)["data_end"]) == day(by_hand["run_after"])
     assert deployed_digest(world) == world.airflow.xcom(PROJECT, run_id, "build_image")["digest"]
+
+
+def test_with_leave_a_backfill_of_older_data_is_kept_back_by_what_was_released(
+    world: World, by_hand: dict[str, Any]
+) -> None:
+    """`deploy.backfill: newer`: the run by hand left word with the project's asset, which the backfill finds."""
+    live, before = deployed_digest(world), {run["dag_run_id"] for run in world.airflow.runs(PROJECT)}
+    world.backfill(PROJECT, "2026-11-08", "2026-11-08")
+    (run_id,) = wait_for(lambda: {run["dag_run_id"] for run in world.airflow.runs(PROJECT)} - before, 60,
+                         lambda: "the backfill's run")  # fmt: skip
+    assert world.wait_for_run(PROJECT, run_id) == "success", world.logs_of_failures(PROJECT, run_id)
+    decision = world.airflow.xcom(PROJECT, run_id, "release", "decision")
+    assert decision["guard"] == "backfill"
+    told = f"is not newer: its data ends 2026-11-09T04:00:00+00:00, that of run {by_hand['dag_run_id']}"
+    assert told in decision["reason"]
+    assert deployed_digest(world) == live

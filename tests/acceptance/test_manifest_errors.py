@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.support.world import BROKEN, World, wait_for
+from tests.support.world import BROKEN, World, commit, git, wait_for
 
 OTHER = "delay-follower"
 
@@ -38,54 +40,126 @@ def test_it_is_an_import_error_of_its_own_until_it_is_mended(world: World) -> No
     world.wait_for_dag("broken")
 
 
+PROJECTS = ("patient", "patient-git")
+POOL = "patience"
+
+
+@dataclass
+class Broken:
+    """A manifest that was broken while one run waited in the triggerer and the task of another one for its start."""
+
+    project: str
+    manifest: Path
+    gate: Path
+    deferred: str
+    waiting: str
+    error: str = ""
+    commit: str = ""
+
+
 @pytest.fixture(scope="module")
-def broken(world: World) -> Iterator[tuple[str, str]]:
-    """A run that waits in the triggerer, and what Airflow says of the manifest that was broken meanwhile."""
-    world.wait_for_dag("patient")
+def all_broken(world: World) -> Iterator[dict[str, Broken]]:
+    """One project of a folder and one of a git repository, broken at the same time."""
     world.wait_for_dag(OTHER)
-    world.airflow.unpause("patient")
-    run_id = world.airflow.trigger("patient")
-    wait_for(lambda: world.states("patient", run_id).get("default.polyaxon") == "deferred", 120,
-             lambda: str(world.states("patient", run_id)))  # fmt: skip
-    manifest = world.deployment / "include/projects/patient.yaml"
-    good = manifest.read_text()
-    # The new bound would not let the run pass, so that it shows which definition it has.
-    manifest.write_text(good.replace("max: 5", "max: 1").replace("evaluation:", "evaluaton:"))
+    world.pool(POOL, 4)
+    found = {}
+    for project in PROJECTS:
+        world.wait_for_dag(project)
+        world.airflow.unpause(project)
+        root = repository(world, project)
+        gate = root.with_name(f"{root.name}-gate")
+        manifest = root / f"include/projects/{project}.yaml"
+        found[project] = Broken(project, manifest, gate, world.airflow.trigger(project), "", commit=head(root))
+    for each in found.values():
+        reaches(world, each.project, each.deferred, "deferred")
+    # Without a slot the task of a run is not started.
+    world.pool(POOL, 0)
+    for each in found.values():
+        each.waiting = world.airflow.trigger(each.project)
+    for each in found.values():
+        reaches(world, each.project, each.waiting, "scheduled")
+    good = {each.project: each.manifest.read_text() for each in found.values()}
     try:
-        yield run_id, appears(world, "patient")
+        for each in found.values():
+            # The new bound would not let a run pass, so that it shows which definition it has.
+            said = good[each.project].replace("max: 5", "max: 1").replace("evaluation:", "evaluaton:")
+            change(each.manifest, said)
+        for each in found.values():
+            each.error = appears(world, each.project)
+        yield found
     finally:
-        manifest.write_text(good)
-        (world.deployment / "gate").touch()
+        world.pool(POOL, 4)
+        for each in found.values():
+            change(each.manifest, good[each.project])
+            each.gate.touch()
 
 
-def test_the_error_says_where_and_what_is_in_force(broken: tuple[str, str]) -> None:
-    _, told = broken
-    assert "include/projects/patient.yaml:10:1: error MF010: unknown key 'evaluaton'" in told
-    assert "^^^^^^^^^" in told
-    assert "in force: the last good definition of patient, content " in told
+@pytest.fixture(params=PROJECTS)
+def broken(all_broken: dict[str, Broken], request: pytest.FixtureRequest) -> Broken:
+    return all_broken[request.param]
 
 
-def test_its_own_dag_and_all_others_are_as_they_were(world: World, broken: tuple[str, str]) -> None:
-    for project in ("patient", OTHER):
+def repository(world: World, project: str) -> Path:
+    git = world.settings.git_deployment
+    assert git is not None
+    return git if project.endswith("-git") else world.deployment
+
+
+def head(root: Path) -> str:
+    return git(root, "rev-parse", "HEAD") if (root / ".git").exists() else ""
+
+
+def change(manifest: Path, text: str) -> None:
+    """Writes it, and commits it where there is git."""
+    if manifest.read_text() == text:
+        return
+    manifest.write_text(text)
+    root = manifest.parents[2]
+    if (root / ".git").exists():
+        commit(root)
+
+
+def reaches(world: World, project: str, run_id: str, state: str) -> None:
+    wait_for(lambda: world.states(project, run_id).get("default.polyaxon") == state, 120,
+             lambda: str(world.states(project, run_id)))  # fmt: skip
+
+
+def test_the_error_says_where_and_what_is_in_force(broken: Broken) -> None:
+    where = f"include/projects/{broken.project}.yaml:13:1: error MF010: unknown key 'evaluaton'"
+    assert where in broken.error
+    assert "^^^^^^^^^" in broken.error
+    what = f"commit {broken.commit}" if broken.commit else "content "
+    assert f"in force: the last good definition of {broken.project}, {what}" in broken.error
+
+
+def test_its_own_dag_and_all_others_are_as_they_were(world: World, broken: Broken) -> None:
+    for project in (broken.project, OTHER):
         dag = world.airflow.dag(project)
         assert dag is not None
         assert (dag["has_import_errors"], dag["is_stale"]) == (False, False)
     assert error(world, OTHER) is None
 
 
-def test_the_run_ends_and_another_one_starts_with_the_last_good_definition(
-    world: World, broken: tuple[str, str]
-) -> None:
-    run_id, _ = broken
-    (world.deployment / "gate").touch()
-    for each in (run_id, world.airflow.trigger("patient")):
-        assert world.wait_for_run("patient", each, 180) == "success", world.logs_of_failures("patient", each)
-        assert "at most 5" in str(world.airflow.xcom("patient", each, "evaluate"))
-    assert error(world, "patient")
+def test_a_room_is_told_of_a_run_that_is_late(world: World, broken: Broken) -> None:
+    """Airflow's deadline alert, which the triggerer sends."""
+    line = f"{broken.project}: run {broken.deferred} is not done PT10S after it was queued"
+    wait_for(lambda: [told for told in world.room.told if told.startswith(line)], 90, lambda: str(world.room.told))
 
 
-def test_mended_the_error_is_gone(world: World, broken: tuple[str, str]) -> None:
-    manifest = world.deployment / "include/projects/patient.yaml"
-    manifest.write_text(manifest.read_text().replace("evaluaton:", "evaluation:"))
-    vanishes(world, "patient")
+def test_its_runs_end_and_another_one_starts_with_the_last_good_definition(world: World, broken: Broken) -> None:
+    """The run that waited in the triggerer, the one whose task had not started, and one that begins now."""
+    broken.gate.touch()
+    world.pool(POOL, 4)
+    project = broken.project
+    for each in (broken.deferred, broken.waiting, world.airflow.trigger(project)):
+        assert world.wait_for_run(project, each, 180) == "success", world.logs_of_failures(project, each)
+        assert "at most 5" in str(world.airflow.xcom(project, each, "evaluate"))
+    assert error(world, project)
+    done = f"{project}: run {broken.deferred} succeeded"
+    wait_for(lambda: [told for told in world.room.told if told.startswith(done)], 90, lambda: str(world.room.told))
+
+
+def test_mended_the_error_is_gone(world: World, broken: Broken) -> None:
+    change(broken.manifest, broken.manifest.read_text().replace("evaluaton:", "evaluation:"))
+    vanishes(world, broken.project)
     assert error(world, OTHER) is None

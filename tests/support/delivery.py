@@ -40,12 +40,16 @@ class Run:
     pushed: dict[str, Any] = field(default_factory=dict)
     upstream: Mapping[str, set[str]] = field(default_factory=dict)
     task_id: str = "release"
+    end: datetime = datetime(2026, 11, 10, 3, tzinfo=UTC)
+    run_id: str = "scheduled__1"
+    # Of assets, by the asset; runs of one project share it.
+    asset_state: dict[Any, Store] = field(default_factory=dict)
 
     def context(self) -> Any:
-        end = datetime(2026, 11, 10, 3, tzinfo=UTC)
+        end = self.end
         ti = SimpleNamespace(
             dag_id="churn",
-            run_id="scheduled__1",
+            run_id=self.run_id,
             task_id=self.task_id,
             map_index=-1,
             max_tries=self.max_tries,
@@ -55,7 +59,7 @@ class Run:
         )
         run = SimpleNamespace(
             dag_id="churn",
-            run_id="scheduled__1",
+            run_id=self.run_id,
             run_type=self.run_type,
             run_after=end,
             data_interval_start=end - timedelta(days=1),
@@ -63,7 +67,8 @@ class Run:
         )
         tasks = {name: SimpleNamespace(task_id=name, upstream_task_ids=set(up)) for name, up in self.upstream.items()}
         dag = SimpleNamespace(task_dict=tasks, fileloc="", timezone=UTC)
-        return {"ti": ti, "task_instance": ti, "dag_run": run, "dag": dag, "task_state_store": self.store}
+        return {"ti": ti, "task_instance": ti, "dag_run": run, "dag": dag, "task_state_store": self.store,
+                "asset_state_store": self.asset_state}  # fmt: skip
 
     def cleared(self) -> Run:
         """The same task after a person cleared it."""

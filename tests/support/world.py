@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +37,14 @@ training:
     params: {data: "${env.data_root}/flights.csv", data_end: "${data.end}", history_days: 28}
 """
 
-# Trains until the file that its param names is there, and is judged afterwards.
+# Trains until the file that its param names is there, and is judged afterwards; a room is told when it is late or done.
 PATIENT = """\
 kind: Project
-name: patient
+name: {name}
 owners: [{{github: "@acme/x"}}]
+schedule: {{max_active_runs: 4}}
+pools: {{polyaxon: patience}}
+notify: {{webhook: patient_room, events: [failure, success], late_after: 10s}}
 experiments: [{{name: Default}}]
 training:
   polyaxon:
@@ -73,6 +79,33 @@ tracking.log_outputs(mae=3.0)
 """
 
 
+class Room:
+    """A chat room on 127.0.0.1: what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        room = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                room.told.append(str(body["text"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_port}/room"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @dataclass
 class World:
     """A running sandbox and the calls that tests make to it."""
@@ -80,6 +113,7 @@ class World:
     settings: Settings
     airflow: AirflowAPI
     environment: dict[str, str]
+    room: Room
 
     def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
         wait_for(lambda: self.airflow.dag(dag_id), seconds, lambda: f"{dag_id} parsed; {self.airflow.import_errors()}")
@@ -90,6 +124,14 @@ class World:
             lambda: f"{run_id} ended; {self.states(dag_id, run_id)}",
         )  # fmt: skip
         return str(self.airflow.run(dag_id, run_id)["state"])
+
+    def pool(self, name: str, slots: int) -> None:
+        """Makes Airflow's pool, or changes it."""
+        body = {"name": name, "slots": slots, "include_deferred": False}
+        try:
+            self.airflow.call("POST", "/pools", json=body)
+        except SandboxError:
+            self.airflow.call("PATCH", f"/pools/{name}", json=body)
 
     @property
     def deployment(self) -> Path:
@@ -145,23 +187,55 @@ def deployment(folder: Path) -> Path:
     )
     (folder / "include/projects/delay-follower.yaml").write_text(FOLLOWER)
     (folder / "include/projects/broken.yaml").write_text(BROKEN)
-    code = folder / "include/pipelines/patient"
-    code.mkdir()
+    _add_patient(folder, "patient")
+    return folder
+
+
+def git_deployment(folder: Path) -> Path:
+    """One project in a git repository."""
+    shutil.copytree(REPOSITORY / "include/environments", folder / "include/environments")
+    shutil.copytree(REPOSITORY / "include/components", folder / "include/components", symlinks=True)
+    (folder / "include/projects").mkdir()
+    _add_patient(folder, "patient-git")
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> str:
+    """Commits everything in the repository; its id."""
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "--quiet", "--message=change")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def git(folder: Path, *words: str) -> str:
+    ran = subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, timeout=60)
+    return ran.stdout.strip()
+
+
+def _add_patient(folder: Path, name: str) -> None:
+    code = folder / "include/pipelines" / name
+    code.mkdir(parents=True)
     (code / "polyaxonfile.yaml").write_text(PATIENT_POLYAXONFILE)
     (code / "train.py").write_text(PATIENT_TRAINING)
     (code / "tracking.py").symlink_to("../../components/polyaxon_tracking.py")
-    (folder / "include/projects/patient.yaml").write_text(PATIENT.format(gate=folder / "gate"))
-    return folder
+    # Not in the repository, where it would be a change of the project.
+    gate = folder.with_name(f"{folder.name}-gate")
+    (folder / f"include/projects/{name}.yaml").write_text(PATIENT.format(name=name, gate=gate))
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home: Path = tmp_path_factory.mktemp("sandbox")
+    room = Room()
     ports = {f"MLFLEET_{name.upper()}_PORT": str(free_port()) for name in DEFAULT_PORTS}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
     places = {
         "MLFLEET_SANDBOX_HOME": str(home),
         "MLFLEET_DEPLOYMENT": str(deployment(tmp_path_factory.mktemp("fleet"))),
+        "MLFLEET_GIT_DEPLOYMENT": str(git_deployment(tmp_path_factory.mktemp("git-fleet"))),
+        "AIRFLOW_CONN_PATIENT_ROOM": json.dumps({"conn_type": "http", "password": room.address}),
     }
     environment = {**kept, **ports, **places}
 
@@ -177,9 +251,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         settings = Settings.from_environment(environment)
         airflow = AirflowAPI(settings.url("airflow"))
         airflow.log_in()
-        yield World(settings, airflow, environment)
+        yield World(settings, airflow, environment, room)
         airflow.close()
     finally:
+        room.close()
         ended = sandbox("down")
     assert ended.returncode == 0, ended.stderr
     assert "ended singly" not in ended.stdout, ended.stdout

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import shutil
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow import settings
 from airflow.dag_processing.bundles.base import (
@@ -21,13 +22,15 @@ from airflow.dag_processing.bundles.base import (
 from airflow.sdk import get_parsing_context
 
 from mlfleet.bundles.definition import Definition
-from mlfleet.bundles.history import History
 from mlfleet.bundles.layout import Layout, file_names, possible_names
-from mlfleet.bundles.survey import Entry, Surroundings, Survey, examine
+from mlfleet.bundles.seen import Seen
 from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest.environments import selected_name
-from mlfleet.manifest.loading import Repository, find_manifest
 from mlfleet.manifest.names import is_project_name
+from mlfleet.manifest.parts import project_of
+
+if TYPE_CHECKING:
+    from mlfleet.bundles.survey import Entry, Survey
 
 LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 log = logging.getLogger(__name__)
@@ -69,30 +72,46 @@ class ManifestDagBundle(BaseDagBundle):
             raise ConfigError(f"the bundle {self.name!r} has both `path` and `source`", "dag_bundle_config_list")
         self._config = source or {"classpath": LOCAL, "kwargs": {"path": path or str(_around_dags_folder())}}
         self._per_file = projects_per_file
-        self._source = self._bring(self.version)
-        self.supports_versioning = self._source.supports_versioning
+        project = project_of(get_parsing_context().dag_id or "")
+        self._project = project if is_project_name(project) else None
+        self._ready = self.version is not None and self._project is not None and self._is_laid_out(self._project)
+        # Airflow names a version only where there are versions.
+        self.supports_versioning = self._ready or self._source.supports_versioning
         self._pinned = self.version if self.supports_versioning else None
-        # Airflow fills the template of the view URL from attributes of the bundle.
-        self.subdir = getattr(self._source, "subdir", None)
-        dag_id = get_parsing_context().dag_id
-        self._project = dag_id if dag_id and is_project_name(dag_id) else None
         self._layout = Layout(self._folder())
-        self._survey = Survey(self._source.path)
         self._last: tuple[str | None, list[Entry], dict[str, str]] | None = None
+
+    @functools.cached_property
+    def _source(self) -> BaseDagBundle:
+        """Made when it is asked for: a git bundle reads its connection, and imports what speaks git."""
+        return self._bring(self.version)
+
+    @functools.cached_property
+    def _survey(self) -> Survey:
+        # A worker that finds its project laid out needs nothing of what reads manifests.
+        from mlfleet.bundles.survey import Survey
+
+        return Survey(self._source.path)
 
     @property
     def path(self) -> Path:
         """The folder that Airflow parses."""
         return self._layout.folder
 
+    @property
+    def subdir(self) -> str | None:
+        """Where the repository lies in the source; Airflow fills the template of the view URL with it."""
+        return getattr(self._source, "subdir", None)
+
     def initialize(self) -> None:
         """Brings the source and lays out what this process parses; raises ManifestError when a worker's DAG cannot be.
 
         Safe beside other processes and threads: all of it happens under the bundle's lock.
         """
-        with self._locked_with(self._source):
-            self._source.initialize()
-            self._lay_out()
+        if not self._ready:
+            with self._locked_with(self._source):
+                self._source.initialize()
+                self._lay_out()
         super().initialize()
 
     def refresh(self) -> None:
@@ -159,32 +178,57 @@ class ManifestDagBundle(BaseDagBundle):
             refusals[entry.manifest] = f"{entry.problem}\n{told}"
         return refusals
 
+    def _is_laid_out(self, project: str) -> bool:
+        """Whether an earlier task of this machine had this project at this version, and its source is still there.
+
+        A version never changes: nothing has to be brought or looked at again.
+        """
+        layout = Layout(self.base_dir / "workers" / str(self.version) / project)
+        names = possible_names(project, self._per_file)
+        standing = layout.definition(project, names[:1])
+        return (
+            standing is not None
+            and standing.environment == selected_name()
+            # That of another commit is kept by the lock that `_check_out` takes.
+            and standing.commit in (None, self.version)
+            and (self.versions_dir / str(self.version)).is_dir()
+            and all((layout.folder / name).is_file() for name in names)
+        )
+
     def _lay_out_project(self, project: str) -> None:
         names = possible_names(project, self._per_file)
         standing = self._layout.definition(project, names)
+        seen = Seen(self._layout.folder, self._source.path)
         # A version never changes, but a worker's environment may.
-        if self._pinned and standing and standing.environment == selected_name():
+        if standing and standing.environment == selected_name() and (self._pinned or seen.still(standing)):
             definition = standing
         else:
-            definition = self._find(project, standing)
+            definition = self._find(project, standing, seen)
         root, commit = self._source.path, self._pinned
         if definition.commit and definition.commit != self._pinned:
             root, commit = self._check_out(definition.commit), definition.commit
         self._forget_workers()
         self._layout.write({name: [definition] for name in names}, root, commit)
+        if not self._pinned:
+            seen.keep()
 
-    def _find(self, project: str, standing: Definition | None) -> Definition:
+    def _find(self, project: str, standing: Definition | None, seen: Seen) -> Definition:
         """The project's definition as of this version; raises ManifestError when there never was a good one."""
+        from mlfleet.bundles.survey import Entry, Surroundings, examine
+        from mlfleet.manifest.loading import Repository, find_manifest
+
         repository = Repository(self._source.path)
         path = find_manifest(repository, project)
         problem = f"{repository.shown(repository.projects)}: there is no manifest of a project {project!r}"
         if path is not None:
+            seen.look(project, repository.shown(path))
             try:
                 entry = examine(path, Surroundings.of(repository), with_code=False)
             except (ConfigError, ManifestError) as error:
                 entry = Entry(repository.shown(path), project, problem=str(error))
             if entry.definition and entry.definition.name == project:
                 return entry.definition
+            seen.forget()
             problem = entry.problem or problem
             if before := self._last_good(entry.manifest, project):
                 return before
@@ -196,6 +240,8 @@ class ManifestDagBundle(BaseDagBundle):
         raise ManifestError([problem])
 
     def _last_good(self, manifest: str, name: str) -> Definition | None:
+        from mlfleet.bundles.history import History
+
         store = getattr(self._source, "bare_repo_path", None)
         version = self._pinned or self._source_version()
         if store is None or version is None:

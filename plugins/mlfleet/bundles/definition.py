@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 class Definition:
     """What a DAG is built from; whoever reads one need not read or check a manifest again.
 
-    ``name``         of the project, which is its DAG's id
+    ``name``         of the project, with which the ids of its DAGs begin
     ``manifest``     path of the manifest, relative to the repository
     ``environment``  name of the environment that it was resolved for
     ``text``         JSON with ``project``, ``environment`` and ``resolved``, the project as YAML for people (making it
@@ -72,9 +72,10 @@ def code_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(*paths: Path) -> int:
-    """Changes when a file at or below one of the paths does: from their stat alone, valid inside this process."""
-    return hash(tuple(_stat(file) for path in paths for file in (_files(path) if path.is_dir() else (str(path),))))
+def fingerprint(*paths: Path) -> str:
+    """Changes when a file at or below one of the paths does: from their stat alone, valid on this machine."""
+    found = [_stat(file) for path in paths for file in (_files(path) if path.is_dir() else (str(path),))]
+    return hashlib.blake2b(repr(found).encode(), digest_size=16).hexdigest()
 
 
 def _stat(path: str) -> tuple[str, int, int, int]:

@@ -9,8 +9,9 @@ from typing import Any
 from airflow.sdk import DAG, get_parsing_context
 
 from mlfleet.bundles.definition import Definition
-from mlfleet.factory.dags import build_dag
+from mlfleet.factory.dags import build_dags
 from mlfleet.manifest.known import UNKNOWN_COMMIT, commit_of
+from mlfleet.manifest.parts import project_of
 
 
 def dags_of(root: str, commit: str | None, entries: Sequence[Mapping[str, Any]]) -> dict[str, DAG]:
@@ -26,9 +27,10 @@ def dags_of(root: str, commit: str | None, entries: Sequence[Mapping[str, Any]])
     if commit is None:
         # The commit is no part of a serialized DAG: only who runs tasks has to ask git for it.
         commit = commit_of(Path(root)) if wanted else UNKNOWN_COMMIT
-    found = {}
+    found: dict[str, DAG] = {}
     for entry in entries:
-        if wanted in (None, entry["name"]):
+        if wanted is None or project_of(wanted) == entry["name"]:
             definition = Definition(**entry)
-            found[f"dag_{definition.digest}"] = build_dag(definition.plan(Path(root), commit))
+            dags = build_dags(definition.plan(Path(root), commit), wanted)
+            found |= {f"dag_{definition.digest}_{number}": dag for number, dag in enumerate(dags)}
     return found

@@ -11,13 +11,13 @@ from pathlib import Path
 from mlfleet.bundles.definition import Definition, code_digest, fingerprint
 from mlfleet.bundles.trial import problem_of
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.schedules import TIMETABLE
 from mlfleet.manifest.code import SHARED, imports_shared
 from mlfleet.manifest.diagnostics import Diagnostic, errors
-from mlfleet.manifest.document import Document, parse
+from mlfleet.manifest.document import Document, at, parse
 from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
 from mlfleet.manifest.known import UNKNOWN_COMMIT
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
+from mlfleet.manifest.schedule_checks import schedules_of
 from mlfleet.manifest.step_checks import steps_of
 
 
@@ -65,9 +65,9 @@ class Survey:
     """All manifests of the repository at ``root``, look after look."""
 
     root: Path
-    _environments: int = 0
+    _environments: str = ""
     _surroundings: Surroundings | None = None
-    _seen: dict[Path, tuple[int, Entry]] = field(default_factory=dict)
+    _seen: dict[Path, tuple[str, Entry]] = field(default_factory=dict)
 
     def look(self) -> tuple[list[Entry], dict[str, str]]:
         """An entry per manifest in the order of their files, and what is wrong around all of them, by file.
@@ -96,7 +96,7 @@ class Survey:
             self._environments = now
         return self._surroundings
 
-    def _look_at(self, path: Path, surroundings: Surroundings) -> tuple[int, Entry]:
+    def _look_at(self, path: Path, surroundings: Surroundings) -> tuple[str, Entry]:
         fingerprinted, entry = self._seen.get(path, (None, None))
         # Before the reading: what is written meanwhile is seen by the next look. So is what is known only afterwards:
         # the folder of a project that is not called like its file, and whether it takes something that projects share.
@@ -137,7 +137,7 @@ def _file_of(error: ConfigError | ManifestError) -> str:
     return next(files, f"include/environments/{selected_name()}.yaml")
 
 
-def _fingerprint(path: Path, name: str | None, repository: Repository, shared: bool) -> int:
+def _fingerprint(path: Path, name: str | None, repository: Repository, shared: bool) -> str:
     folders = [repository.folder_of(name)] if name and "/" not in name else []
     return fingerprint(path, *folders, *_shared(repository, shared))
 
@@ -154,8 +154,9 @@ def _told(loaded: Loaded) -> str:
 def _report(document: Document, problem: str, place: str) -> None:
     hint = "see what `mlfleet dag` says"
     step = next((path for path, found in steps_of(document.data) if found.get("name") == place), None)
-    if place == TIMETABLE:
-        document.report("MF025", ("schedule", "timetable", "class"), problem, hint)
+    timetable = next((path for path, found in schedules_of(document) if at(found, "timetable", "class") == place), None)
+    if timetable is not None:
+        document.report("MF025", (*timetable, "timetable", "class"), problem, hint)
     elif step is not None:
         document.report("MF025", (*step, "name"), problem, hint)
     else:

@@ -1,4 +1,4 @@
-"""Building a DAG once to see that it can be built, before it takes the place of the one that can.
+"""Building a project's DAGs once to see that they can be built, before they take the place of those that can.
 
 A project with steps or a timetable of its own is built in a process of its own: a team's code runs there, and may do
 anything: never come back, end the process, or change what the DAG processor has imported.
@@ -15,23 +15,22 @@ import time
 import warnings
 
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.dags import build_dag
+from mlfleet.factory.dags import build_dags
 from mlfleet.factory.foreign import ForeignCodeError
 from mlfleet.factory.plan import Plan
-from mlfleet.factory.schedules import TIMETABLE
 
 # As long as Airflow gives the import of a DAG file ([core] dagbag_import_timeout).
 SECONDS = 30.0
 
 
 def problem_of(plan: Plan, seconds: float = SECONDS) -> tuple[str, str]:
-    """What keeps the DAG from being built, and the foreign code at fault (its ``place``); "" when it can be built."""
+    """What keeps the DAGs from being built, and the foreign code at fault (its ``place``); "" when nothing does."""
     return _apart(plan, seconds) if plan.project.runs_foreign_code else _try(plan)
 
 
 def _try(plan: Plan) -> tuple[str, str]:
     try:
-        build_dag(plan)
+        build_dags(plan)
     except ForeignCodeError as error:
         return str(error), error.place
     except (ConfigError, ManifestError) as error:
@@ -74,9 +73,11 @@ def _apart(plan: Plan, seconds: float) -> tuple[str, str]:
 
 
 def _first_place(plan: Plan) -> str:
-    if plan.project.schedule and plan.project.schedule.timetable:
-        return TIMETABLE
-    steps = plan.project.steps
+    project = plan.project
+    for schedule in (project.schedule, *(experiment.schedule for experiment in project.experiments)):
+        if schedule and schedule.timetable:
+            return schedule.timetable.class_
+    steps = project.steps
     places = (steps.before_training, steps.after_training, steps.after_deploy) if steps else ()
     return next((step.name for place in places for step in place), "")
 

@@ -27,22 +27,28 @@ def run(root: Path | None, project: str, output: str) -> int:
                    "install mlfleet[airflow]", err=True)  # fmt: skip
         return MISSING
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
-    from mlfleet.factory.dags import build_dag
+    from mlfleet.factory.dags import build_dags
     from mlfleet.factory.plan import Plan
     from mlfleet.manifest.known import commit_of
 
     environment = select_environment(repository.environments)
-    built = build_dag(
+    built = build_dags(
         Plan(loaded.project, environment, loaded.document.file, commit_of(repository.root), repository.root)
     )
-    follows = {task.task_id: sorted(task.downstream_task_ids) for task in built.tasks}
-    kinds = {task.task_id: task.task_type for task in built.tasks}
     if output == "json":
-        tasks = [{"task": task, "operator": kinds[task], "then": then} for task, then in follows.items()]
+        tasks = [
+            {"dag": dag.dag_id, "task": task.task_id, "operator": task.task_type,
+             "then": sorted(task.downstream_task_ids)}
+            for dag in built for task in dag.tasks
+        ]  # fmt: skip
         click.echo(json.dumps(tasks, indent=2))
         return OK
-    for line in drawn(follows, kinds):
-        click.echo(line)
+    for number, dag in enumerate(built):
+        if len(built) > 1:
+            click.echo(f"{chr(10) if number else ''}{dag.dag_id}")
+        follows = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
+        for line in drawn(follows, {task.task_id: task.task_type for task in dag.tasks}):
+            click.echo(line)
     return OK
 
 

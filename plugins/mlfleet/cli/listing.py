@@ -13,6 +13,7 @@ from mlfleet.cli.places import repository_of
 from mlfleet.manifest.diagnostics import errors, visible
 from mlfleet.manifest.document import at
 from mlfleet.manifest.loading import Loaded, load_fleet
+from mlfleet.manifest.scheduling import KINDS
 
 
 def run(root: Path | None, output: str) -> int:
@@ -35,7 +36,7 @@ def _row(loaded: Loaded) -> dict[str, Any]:
     wrong = len(errors(loaded.diagnostics))
     return {
         "name": _text(at(data, "name")) or loaded.path.stem,
-        "schedule": _schedule(data),
+        "schedule": "; ".join([_schedule(at(data, "schedule")), *_own_schedules(data)]),
         "experiments": [_text(at(item, "name")) for item in _list(at(data, "experiments"))],
         "owners": [_text(at(item, "github")) for item in _list(at(data, "owners"))],
         "file": loaded.document.file,
@@ -44,14 +45,25 @@ def _row(loaded: Loaded) -> dict[str, Any]:
     }
 
 
+def _own_schedules(data: Any) -> list[str]:
+    found, common = [], at(data, "schedule")
+    for item in _list(at(data, "experiments")):
+        own = at(item, "schedule")
+        if isinstance(own, dict):
+            # One that names no way to start has that of the project.
+            base = common if isinstance(common, dict) and not any(own.get(kind) for kind in KINDS) else {}
+            found.append(f"{_text(at(item, 'name'))}: {_schedule({**base, **own})}")
+    return found
+
+
 def _schedule(data: Any) -> str:
-    cron, asset = at(data, "schedule", "cron"), at(data, "schedule", "asset")
+    cron, asset = at(data, "cron"), at(data, "asset")
     several = [name for name in (asset if isinstance(asset, list) else [asset]) if isinstance(name, str)]
-    joined = " or " if at(data, "schedule", "wait_for") == "any" else " and "
+    joined = " or " if at(data, "wait_for") == "any" else " and "
     ticks = " | ".join(filter(None, map(_text, cron if isinstance(cron, list) else [cron])))
-    timetable = _text(at(data, "schedule", "timetable", "class"))
+    timetable = _text(at(data, "timetable", "class"))
     told = ticks or timetable or (f"after {joined.join(several)}" if several else "by hand")
-    return f"paused ({told})" if at(data, "schedule", "paused") is True else told
+    return f"paused ({told})" if at(data, "paused") is True else told
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -1,16 +1,17 @@
-"""From a project to its DAG."""
+"""From a project to its DAG, or its DAGs where experiments have schedules of their own."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG
 from airflow.sdk.definitions.param import ParamsDict
 
 from mlfleet.factory.data import require
-from mlfleet.factory.delivery import deliver
+from mlfleet.factory.delivery import Delivery, deliver
 from mlfleet.factory.facts import (
     documentation_of,
     owner_links_of,
@@ -21,15 +22,28 @@ from mlfleet.factory.notifications import notifications_of
 from mlfleet.factory.plan import Plan
 from mlfleet.factory.schedules import released_asset, schedule_of, start_of
 from mlfleet.factory.steps import steps_at
-from mlfleet.factory.training import train
+from mlfleet.factory.training import Trained, train
+from mlfleet.manifest.parts import parts_of
+from mlfleet.manifest.rendering import rendered
 from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
 
 
-def build_dag(plan: Plan) -> DAG:
-    """The DAG of one project; equal plans give DAGs that serialize alike."""
+def build_dags(plan: Plan, wanted: str | None = None) -> list[DAG]:
+    """The DAGs of one project, or only the one with the id ``wanted``; equal plans give DAGs that serialize alike.
+
+    Raises ConfigError for what only shows when it is built.
+    """
+    parts = parts_of(plan.project)
+    if len(parts) > 1 and plan.resolved is None:
+        # Each DAG shows the whole manifest.
+        plan = replace(plan, resolved=rendered(plan.project))
+    return [_dag(replace(plan, project=part.project), part.dag_id) for part in parts if wanted in (None, part.dag_id)]
+
+
+def _dag(plan: Plan, dag_id: str) -> DAG:
     project = plan.project
     dag = DAG(
-        project.name,
+        dag_id,
         schedule=schedule_of(project),
         start_date=start_of(project),
         catchup=bool(project.schedule and project.schedule.catchup),
@@ -45,11 +59,12 @@ def build_dag(plan: Plan) -> DAG:
         auto_register=False,
     )
     with dag:
-        last = _tasks(plan)
+        deliveries = _tasks(plan)
     # After the tasks: Airflow copies the params of a DAG into each task, several times over; a run has them anyway.
     dag.params = ParamsDict(form_of(project))
-    if last is not None and project.image:
-        last.outlets.append(released_asset(project.name))
+    if project.image:
+        for delivery in deliveries:
+            delivery.last.outlets.append(released_asset(project.name))
     if plan.root is not None:
         # Not a field of Airflow's: never serialized, so that equal plans on two machines give equal DAGs.
         setattr(dag, REPOSITORY_ATTRIBUTE, str(plan.root))
@@ -57,33 +72,36 @@ def build_dag(plan: Plan) -> DAG:
     return dag
 
 
-def _tasks(plan: Plan) -> BaseOperator | None:
-    """Adds all tasks to the current DAG; returns the last of the factory's own."""
+def _tasks(plan: Plan) -> list[Delivery]:
+    """Adds all tasks to the current DAG; returns what follows training, which is the last of the factory's own."""
     data = require(plan)
     before = steps_at(plan, "before_training")
     if before:
         for sensor in data:
             sensor >> before[0]
-    trained = {
-        experiment.slug: train(plan, experiment) for experiment in plan.project.experiments if experiment.enabled
-    }
-    groups = {slug: ends for slug, ends in trained.items() if ends is not None}
-    for first, _ in groups.values():
+    each = {experiment.slug: train(plan, experiment) for experiment in plan.project.experiments if experiment.enabled}
+    trained = {slug: found for slug, found in each.items() if found is not None}
+    for group in trained.values():
         for earlier in before[-1:] or data:
-            earlier >> first
+            earlier >> group.first
+    deliveries = _after_training(plan, trained)
+    for deployed in steps_at(plan, "after_deploy")[:1]:
+        for delivery in deliveries:
+            delivery.last >> deployed
+    return deliveries
+
+
+def _after_training(plan: Plan, trained: Mapping[str, Trained]) -> list[Delivery]:
+    """The team's steps wait for all experiments, and each delivery for them, or else for its own experiments."""
     after = steps_at(plan, "after_training")
-    first_delivery, last = deliver(plan, {slug: end for slug, (_, end) in groups.items()})
-    for _, end in groups.values():
-        if after:
-            end >> after[0]
-        elif first_delivery:
-            end >> first_delivery
-    if after and first_delivery:
-        after[-1] >> first_delivery
-    deployed = steps_at(plan, "after_deploy")
-    if deployed and last:
-        last >> deployed[0]
-    return last
+    deliveries = deliver(plan, trained)
+    if after:
+        for group in trained.values():
+            group.last >> after[0]
+    for delivery in deliveries:
+        for earlier in after[-1:] or [trained[slug].last for slug in delivery.slugs if slug in trained]:
+            earlier >> delivery.first
+    return deliveries
 
 
 def _default_args(plan: Plan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.known import static_references
-from mlfleet.manifest.models import Owner, Project
+from mlfleet.manifest.models import Experiment, Owner, Project
 from mlfleet.manifest.rendering import rendered
 
 
@@ -45,9 +45,11 @@ def documentation_of(project: Project, environment: Environment, manifest: str, 
     return "\n".join(lines)
 
 
-def references_of(project: Project, environment: Environment, commit: str) -> dict[str, Any]:
-    """The argument ``references`` of a task that belongs to no experiment."""
-    static = static_references(project, environment, commit)
+def references_of(
+    project: Project, environment: Environment, commit: str, experiment: Experiment | None = None
+) -> dict[str, Any]:
+    """The argument ``references`` of a task that reads nothing of a training before it."""
+    static = static_references(project, environment, commit, experiment)
     return {"static": static, "tasks": {}, "window_seconds": int(project.window.total_seconds())}
 
 

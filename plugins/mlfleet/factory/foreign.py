@@ -8,7 +8,7 @@ from mlfleet.errors import ConfigError
 class ForeignCodeError(ConfigError):
     """Code of a team that does not give what the DAG needs.
 
-    ``place`` is the name of the step, or the path in the manifest, that names the code.
+    ``place`` is how the manifest names it: the name of the step, or the import path of the timetable.
     """
 
     def __init__(self, place: str, what: str, where: str = "") -> None:

@@ -11,16 +11,15 @@ from airflow.sdk.bases.timetable import BaseTimetable
 from pendulum.tz.timezone import Timezone
 
 from mlfleet.factory.foreign import ForeignCodeError
-from mlfleet.manifest.models import Project, Timetable
-
-TIMETABLE = "schedule.timetable"
+from mlfleet.manifest.models import Project
+from mlfleet.manifest.scheduling import Timetable
 
 
 class TimetableError(ForeignCodeError):
     """A timetable that cannot be made."""
 
     def __init__(self, what: str, where: str) -> None:
-        super().__init__(TIMETABLE, f"the timetable: {what}", where)
+        super().__init__(where, f"the timetable: {what}", where)
         self.args = (what, where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import BaseOperator, TaskGroup
@@ -16,13 +17,27 @@ from mlfleet.operators.polyaxon import PolyaxonRunOperator
 from mlfleet.systems.polyaxon_training import matrix_of, settings_of
 
 
-def train(plan: Plan, experiment: Experiment) -> tuple[BaseOperator, BaseOperator] | None:
-    """Adds the experiment's tasks to the current DAG; returns the first and the last, None when nothing is trained."""
+@dataclass(frozen=True)
+class Trained:
+    """The task group of an experiment with its first and its last task."""
+
+    group: TaskGroup
+    first: BaseOperator
+    last: BaseOperator
+
+
+def group_of(experiment: Experiment) -> TaskGroup:
+    """A new task group for an experiment, in the current DAG."""
+    return TaskGroup(experiment.slug, tooltip=f"Experiment {experiment.name}")
+
+
+def train(plan: Plan, experiment: Experiment) -> Trained | None:
+    """Adds the experiment's tasks to the current DAG; None when nothing is trained."""
     training = plan.project.training_of(experiment)
     if training is None:
         return None
     tasks: dict[str, BaseOperator] = {}
-    with TaskGroup(experiment.slug, tooltip=f"Experiment {experiment.name}"):
+    with group_of(experiment) as group:
         if training.polyaxon:
             tasks["polyaxon"] = _polyaxon(plan, experiment, training.polyaxon)
         if training.kfp:
@@ -31,7 +46,7 @@ def train(plan: Plan, experiment: Experiment) -> tuple[BaseOperator, BaseOperato
     if len(tasks) == 2:
         tasks["polyaxon"] >> tasks["kfp"]
     ends = list(tasks.values())
-    return (ends[0], ends[-1]) if ends else None
+    return Trained(group, ends[0], ends[-1]) if ends else None
 
 
 def _references(plan: Plan, experiment: Experiment, earlier: dict[str, str]) -> dict[str, Any]:

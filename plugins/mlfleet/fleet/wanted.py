@@ -13,6 +13,7 @@ from mlfleet.fleet.spinnaker_template import SpinnakerTemplate
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.loading import Repository
 from mlfleet.manifest.models import Project
+from mlfleet.manifest.parts import deliveries_of
 
 # Airflow's own; it is there without anybody.
 _DEFAULT_POOL = "default_pool"
@@ -121,7 +122,7 @@ def _pools(fleet: Sequence[Declared], environment: Environment) -> tuple[list[Re
 def _deployments(
     fleet: Sequence[Declared], environment: Environment, repository: Repository
 ) -> tuple[list[Resource], list[str]]:
-    deploying = [(each, each.project.deploy) for each in fleet if each.project.deploy and each.project.image]
+    deploying = [each for each in fleet if each.project.deploy and each.project.image]
     if not deploying:
         return [], []
     file = f"include/environments/{environment.name}.yaml"
@@ -131,9 +132,10 @@ def _deployments(
     template = SpinnakerTemplate(_inside(repository.root, environment.spinnaker.template, file),
                                  environment.spinnaker.template)  # fmt: skip
     found: dict[tuple[Kind, str], Resource] = {}
-    for declared, deploy in deploying:
-        assert deploy is not None
-        for resource in template.resources(declared.project, deploy, environment, declared.origin):
+    delivered = ((each.origin, project) for each in deploying for _, project in deliveries_of(each.project))
+    for origin, project in delivered:
+        assert project.deploy is not None
+        for resource in template.resources(project, project.deploy, environment, origin):
             first = found.setdefault((resource.kind, resource.name), resource)
             if first.settings != resource.settings and resource.kind is Kind.PIPELINE:
                 raise ConfigError(f"the Spinnaker pipeline {resource.name} is asked for twice, and not alike",

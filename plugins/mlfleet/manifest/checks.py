@@ -18,7 +18,7 @@ from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.image_checks import check_base, check_image
-from mlfleet.manifest.names import is_project_name
+from mlfleet.manifest.schedule_checks import check_schedules
 from mlfleet.manifest.step_checks import check_step_code, check_steps, steps_of
 from mlfleet.manifest.tasks import ALL, tasks_of
 from mlfleet.manifest.training_checks import check_build_context, check_training
@@ -38,6 +38,7 @@ _TRAINING_READS: tuple[Path, ...] = (
     ("training", "polyaxon", "build", "params"),
     *(("training", "kfp", key) for key in ("pipeline_root", "service_account", "version")),
 )
+_PIPELINE: Path = ("deploy", "spinnaker", "pipeline")
 _FREE_FORM = ("annotations", "description")
 
 
@@ -60,7 +61,7 @@ def check(document: Document, surroundings: Surroundings) -> None:
     _check_experiments(document)
     check_data(document)
     check_image(document)
-    _check_schedule(document)
+    check_schedules(document)
     _check_sections(document)
     check_training(document, surroundings.environments)
     _check_pools(document)
@@ -73,16 +74,6 @@ def check(document: Document, surroundings: Surroundings) -> None:
         check_step_code(document, surroundings.folder)
         check_base(document, surroundings.folder)
         check_build_context(document, surroundings.root, surroundings.folder)
-
-
-def awaited_projects(document: Document) -> Iterator[tuple[Path, str]]:
-    """The projects whose release starts a run of this one, and where the manifest says so."""
-    asset = at(document.data, "schedule", "asset")
-    if is_project_name(asset) and asset != at(document.data, "name"):
-        yield ("schedule", "asset"), asset
-    for index, item in enumerate(asset if isinstance(asset, list) else ()):
-        if is_project_name(item):
-            yield ("schedule", "asset", index), item
 
 
 def _experiments(document: Document) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -109,43 +100,6 @@ def _check_experiments(document: Document) -> None:
     found = at(document.data, "experiments")
     if found and isinstance(found, list) and all(at(item, "enabled") is False for item in found):
         document.report("MF012", ("experiments", 0, "enabled"), "no experiment is enabled", "enable one")
-
-
-def _check_schedule(document: Document) -> None:
-    schedule = at(document.data, "schedule")
-    if not isinstance(schedule, dict):
-        return
-    kinds = [kind for kind in ("cron", "timetable", "asset") if schedule.get(kind)]
-    if len(kinds) > 1:
-        document.report("MF012", ("schedule", kinds[-1]), f"a schedule has either `{kinds[0]}` or `{kinds[-1]}`",
-                        "remove one of them")  # fmt: skip
-    timed = schedule.get("cron") or schedule.get("timetable")
-    if schedule.get("catchup") is True and timed and not schedule.get("start_date"):
-        document.report("MF011", ("schedule", "start_date"), "`catchup: true` needs a `start_date`",
-                        "say from which day on the runs are made up for", key=True)  # fmt: skip
-    if schedule.get("catchup") is True and not timed:
-        document.report(
-            "MF016", ("schedule", "catchup"), "`catchup` needs `cron`: no other run can be missed", key=True
-        )
-    _check_assets(document, schedule)
-    runs = schedule.get("max_active_runs")
-    if isinstance(runs, int) and runs > 1 and at(document.data, "deploy") is not None:
-        document.report("MF012", ("schedule", "max_active_runs"), "runs that deploy go one after the other",
-                        "leave it out, or leave `deploy` out")  # fmt: skip
-
-
-def _check_assets(document: Document, schedule: dict[str, Any]) -> None:
-    asset, own = schedule.get("asset"), at(document.data, "name")
-    several = asset if isinstance(asset, list) else [asset]
-    for index, name in enumerate(several):
-        path: Path = ("schedule", "asset", index) if isinstance(asset, list) else ("schedule", "asset")
-        if name and name == own:
-            document.report("MF012", path, "a project cannot wait for its own release")
-        elif name and name in several[:index]:
-            document.report("MF015", path, f"{name!r} is in the list already", "remove one of them")
-    if "wait_for" in schedule and len(several) < 2:
-        document.report("MF016", ("schedule", "wait_for"), "`wait_for` needs several projects in `asset`",
-                        "list them, or leave it out", key=True)  # fmt: skip
 
 
 def _check_sections(document: Document) -> None:
@@ -218,10 +172,10 @@ def _check_references(document: Document, path: Path, text: str, surroundings: S
     for reference in found:
         try:
             if not allowed:
-                raise references.BadReference(
-                    f"`{dotted(path)}` takes no references",
-                    "they are known in `params` of training and in `image.args`",
-                )
+                known = "they are known in `params` of training and in `image.args`"
+                if path == _PIPELINE:
+                    known = "write `per: experiment` in `image` to have one for each experiment"
+                raise references.BadReference(f"`{dotted(path)}` takes no references", known)
             references.check(reference, allowed)
             _check_value_exists(document, path, reference, surroundings)
         except references.BadReference as problem:
@@ -239,9 +193,12 @@ def _allowed(document: Document, path: Path) -> tuple[str, ...]:
         polyaxon = at(document.data, "training", "polyaxon")
         earlier = _POLYAXON + (_BEST if at(polyaxon, "matrix") and at(polyaxon, "best_by") else ()) if polyaxon else ()
         return _RUN + _EXPERIMENT + earlier
-    if path[:2] in (("image", "args"), ("image", "base")) or (
-        path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",))
-    ):
+    per_experiment = at(document.data, "image", "per") == "experiment"
+    if path[:2] in (("image", "args"), ("image", "base")):
+        return _RUN + _EXPERIMENT if per_experiment else _RUN
+    if path == _PIPELINE and per_experiment:
+        return _EXPERIMENT
+    if path[:1] == ("data",) and path[2:3] in (("gcs",), ("bigquery",), ("asset",)):
         return _RUN
     return ()
 

@@ -126,6 +126,11 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "training": Words(
             "What is different in its training.", ({"polyaxon": {"params": {"rounds": 50}, "timeout": "8h"}},)
         ),
+        "schedule": Words(
+            "When it is trained, other than the project: it gets a DAG of its own, NAME.EXPERIMENT. What it leaves out "
+            "is as in the project's schedule. It has no part in the project's image.",
+            ({"cron": "@weekly"},),
+        ),
         "enabled": Words("Whether it is trained and packaged; for a target that does with fewer.", (False,)),
         "params": Words("Values of this experiment, read as `${experiment.params.NAME}`.", ({"segment": "Premium"},)),
     },
@@ -141,6 +146,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         ),
     },
     "Image": {
+        "per": Words(
+            "Whose image it is: one of the project, or one of each experiment, built, released and deployed by itself.",
+            ("project", "experiment"),
+        ),
         "backend": Words(
             "What builds it: buildah, in the slot of the worker. Cloud Build is not wired to manifests yet.",
             ("buildah",),
@@ -155,7 +164,8 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "dockerfile": Words("Relative to include/pipelines/<project>.", ("Dockerfile",)),
         "context": Words("Folder whose files the build sees, relative to include/pipelines/<project>.", (".",)),
         "repository": Words(
-            "Path in the registry of the environment, without its host; without it the project's name.",
+            "Path in the registry of the environment, without its host; without it the project's name. The images of "
+            "experiments lie below it.",
             ("ml/price-suggestion",),
         ),
         "args": Words("Build arguments.", ({"BASE": "${env.base_image}"},)),
@@ -176,6 +186,11 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "judgment": Words(
             "Whether a person must agree to each deployment, in a pipeline that `mlfleet apply` makes.", (False,)
         ),
+        "backfill": Words(
+            "What a backfill may release: never anything, or only data that reaches further than all that was ever "
+            "released, for days that the schedule missed.",
+            ("newer",),
+        ),
         "timeout": Words("How long the deployment may take before the task fails; it is not stopped.", ("1h",)),
         "on_kill": Words(
             "What happens to the execution when somebody ends the Airflow task: it is left running, or cancelled.",
@@ -189,7 +204,10 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
     },
     "SpinnakerTarget": {
         "application": Words("Name of the Spinnaker application.", ("prices",)),
-        "pipeline": Words("Name of its pipeline.", ("deploy-model",)),
+        "pipeline": Words(
+            "Name of its pipeline. With an image per experiment it takes `${experiment.*}`, another one for each.",
+            ("deploy-model", "deploy-${experiment.slug}"),
+        ),
         "tag_pattern": Words(
             "The tag pattern of the pipeline's docker trigger. It must match every release and no build; a release "
             "looks whether Spinnaker has the same.",
@@ -289,3 +307,4 @@ DOCUMENTATION: dict[str, dict[str, Words]] = {
         "delay": Words("How long after the failure.", ("1m",)),
     },
 }
+DOCUMENTATION["ScheduleOverride"] = DOCUMENTATION["Schedule"]

@@ -26,11 +26,23 @@ def check_image(document: Document) -> None:
         document.report("MF027", ("image", "backend"), "images of manifests are not built with Cloud Build yet",
                         "leave `backend` out, for buildah")  # fmt: skip
     platforms = image.get("platforms")
-    if not isinstance(platforms, list):
-        return
-    if len(platforms) > 1:
+    if isinstance(platforms, list) and len(platforms) > 1:
         document.report("MF027", ("image", "platforms", 1), "buildah builds for one platform here",
                         "name the one that production has")  # fmt: skip
+    if image.get("per") == "experiment":
+        _check_pipelines(document)
+
+
+def _check_pipelines(document: Document) -> None:
+    """One docker trigger looks at one repository, so each image needs a pipeline of its own."""
+    pipeline, experiments = at(document.data, "deploy", "spinnaker", "pipeline"), at(document.data, "experiments")
+    enabled = (
+        [item for item in experiments if at(item, "enabled") is not False] if isinstance(experiments, list) else []
+    )
+    if isinstance(pipeline, str) and len(enabled) > 1 and "${experiment." not in pipeline:
+        document.report("MF012", ("deploy", "spinnaker", "pipeline"),
+                        "each experiment has an image of its own, and all would have this one pipeline",
+                        "name one for each, like `deploy-${experiment.slug}`")  # fmt: skip
 
 
 def check_base(document: Document, folder: FilePath) -> None:

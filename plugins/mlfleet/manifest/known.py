@@ -33,6 +33,9 @@ def commit_of(root: Path) -> str:
 
     Images are often built without the .git folder; their build sets the variable.
     """
+    # Starting git takes longer than building a DAG.
+    if not any((folder / ".git").exists() for folder in (root, *root.absolute().parents)):
+        return os.environ.get(COMMIT_VARIABLE) or UNKNOWN_COMMIT
     try:
         asked = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],

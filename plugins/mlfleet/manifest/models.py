@@ -13,7 +13,6 @@ from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from mlfleet.manifest.data import DataRequirement
 from mlfleet.manifest.names import (
-    Assets,
     GitHubName,
     ImageReference,
     ImportPath,
@@ -27,12 +26,10 @@ from mlfleet.manifest.names import (
     StepName,
     Url,
 )
+from mlfleet.manifest.scheduling import Schedule, ScheduleOverride
 from mlfleet.manifest.sections import Direction, Params, Section
 from mlfleet.manifest.training import Training, TrainingOverride, overridden
-from mlfleet.manifest.values import Crons, Day, Duration, ExperimentName, TagPattern, Text, TimeZone, slug_of
-
-# The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
-DEFAULT_START = datetime.date(2020, 1, 1)
+from mlfleet.manifest.values import Duration, ExperimentName, TagPattern, Text, slug_of
 
 
 class Owner(Section):
@@ -52,51 +49,16 @@ class Link(Section):
     url: Url
 
 
-class Timetable(Section):
-    """A timetable of Airflow's or of anybody's: a class by its import path, and what it is made with."""
-
-    class_: ImportPath = Field(alias="class")
-    arguments: Params = Field(default_factory=dict)
-
-
-class Schedule(Section):
-    """When a run starts; without ``cron``, ``timetable`` and ``asset`` only by hand.
-
-    Of several crons, a run's data is what came between two ticks of any of them.
-
-    ``asset`` names another project, or several: their releases start a run of this one.
-    ``paused`` takes all three away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
-    ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
-    """
-
-    cron: Crons | None = None
-    timetable: Timetable | None = None
-    asset: Assets | None = None
-    wait_for: Literal["all", "any"] = "all"
-    start_date: Day = DEFAULT_START
-    timezone: TimeZone = "UTC"
-    catchup: bool = False
-    max_active_runs: int = Field(default=1, ge=1, le=16)
-    paused: bool = False
-    window: Duration = datetime.timedelta(days=1)
-
-    @property
-    def crons(self) -> list[str]:
-        """The cron expressions, each once, in the order of the manifest."""
-        return list(dict.fromkeys([self.cron] if isinstance(self.cron, str) else self.cron or ()))
-
-    @property
-    def awaited(self) -> list[str]:
-        """The projects whose releases are waited for."""
-        return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
-
-
 class Experiment(Section):
-    """One model of the project; its params are read as ``${experiment.params.<name>}``."""
+    """One model of the project; its params are read as ``${experiment.params.<name>}``.
+
+    With a ``schedule`` of its own it has a DAG of its own, see `parts`.
+    """
 
     name: ExperimentName
     params: Params = Field(default_factory=dict)
     enabled: bool = True
+    schedule: ScheduleOverride | None = None
     training: TrainingOverride | None = None
 
     @property
@@ -125,8 +87,12 @@ class ImageModels(Section):
 
 
 class Image(Section):
-    """The one image of the project; ``repository`` is a path in the registry of the environment."""
+    """The image of the project, or of each experiment; ``repository`` is a path in the registry of the environment.
 
+    ``per`` experiment, the path of each goes on with ``/<experiment-slug>``.
+    """
+
+    per: Literal["project", "experiment"] = "project"
     backend: Literal["buildah", "cloud_build"] = "buildah"
     dockerfile: RelativePath = "Dockerfile"
     context: RelativePath = "."
@@ -149,11 +115,13 @@ class Deploy(Section):
     """Who brings the released image into production.
 
     ``canary`` and ``judgment`` are for pipelines that `mlfleet apply` makes: whether they have these stages.
+    ``backfill`` says what a backfill may release: never anything, or only newer data than ever was released.
     """
 
     spinnaker: SpinnakerTarget
     canary: bool = True
     judgment: bool = True
+    backfill: Literal["never", "newer"] = "never"
     timeout: Duration = datetime.timedelta(hours=1)
     # A deployment that is under way is no training: whoever ends the Airflow task need not mean it.
     on_kill: Literal["leave", "cancel"] = "leave"
@@ -255,7 +223,8 @@ class Project(Section):
     @property
     def runs_foreign_code(self) -> bool:
         """Whether building its DAG runs code that is neither mlfleet's nor Airflow's."""
-        return bool(self.steps or (self.schedule and self.schedule.timetable))
+        schedules = (self.schedule, *(experiment.schedule for experiment in self.experiments))
+        return bool(self.steps or any(schedule and schedule.timetable for schedule in schedules))
 
     @property
     def window(self) -> datetime.timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -18,7 +19,18 @@ from mlfleet.hooks.spinnaker import SpinnakerHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.base import MlfleetOperator
 from mlfleet.operators.records import TaskStateRecords, teller
-from mlfleet.operators.release_policy import AUTO, Facts, Verdict, decide, decide_on_improvement
+from mlfleet.operators.release_policy import (
+    AUTO,
+    BACKFILL,
+    NEVER,
+    NEWER,
+    Facts,
+    Verdict,
+    decide,
+    decide_on_age,
+    decide_on_improvement,
+)
+from mlfleet.operators.released_data import ReleasedData, ReleasedDataStore, data_end
 from mlfleet.operators.run_values import task_identity
 from mlfleet.remote import ordinal
 from mlfleet.remote.job import JobKey, digest
@@ -27,7 +39,7 @@ from mlfleet.systems.live_image import LiveImage, live_image
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
     from mlfleet.operators.run_values import RunValues
 
@@ -49,6 +61,8 @@ class ReleaseOperator(MlfleetOperator):
 
     ``evaluate_task_id``  None for a project without an evaluation
     ``min_improvement``   the share by which every metric must be better than that of the live model; None: not asked
+    ``backfills``         what a backfill may release: "never" anything, or only "newer" data than ever was released;
+                          then ``asset`` is needed, the project's, which becomes an inlet: its state says what was
     ``repository``        overrides the one of the build
     ``tag_pattern``       what the docker trigger must have as its tag pattern; None: any that matches the tag
 
@@ -64,6 +78,8 @@ class ReleaseOperator(MlfleetOperator):
         build_task_id: str,
         evaluate_task_id: str | None = None,
         min_improvement: float | None = None,
+        backfills: str = NEVER,
+        asset: Asset | None = None,
         repository: str | None = None,
         application: str | None = None,
         pipeline: str | None = None,
@@ -72,13 +88,21 @@ class ReleaseOperator(MlfleetOperator):
         container_registry_conn_id: str = ContainerRegistryHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
+        if backfills == NEWER:
+            # Who looks what was released last, and who says so, must not come between another one's look and word.
+            kwargs = {"inlets": [asset], "max_active_tis_per_dag": 1, **kwargs}
         super().__init__(**kwargs)
+        if backfills not in (NEVER, NEWER):
+            raise ConfigError(f"backfills is {NEVER!r} or {NEWER!r}, not {backfills!r}", f"task {self.task_id}")
+        if backfills == NEWER and not (asset and spinnaker_conn_id):
+            raise ConfigError("a release of backfills needs the project's asset and Spinnaker", f"task {self.task_id}")
         if spinnaker_conn_id and not (application and pipeline):
             raise ConfigError("a release to Spinnaker needs application and pipeline", f"task {self.task_id}")
         if min_improvement is not None and not (evaluate_task_id and spinnaker_conn_id):
             raise ConfigError("min_improvement needs an evaluation and Spinnaker", f"task {self.task_id}")
         self.build_task_id, self.evaluate_task_id = build_task_id, evaluate_task_id
         self.min_improvement = min_improvement
+        self.backfills, self.asset = backfills, asset
         self.repository, self.application, self.pipeline = repository, application, pipeline
         self.tag_pattern = tag_pattern
         self.spinnaker_conn_id, self.container_registry_conn_id = spinnaker_conn_id, container_registry_conn_id
@@ -94,6 +118,7 @@ class ReleaseOperator(MlfleetOperator):
             image = self._image(values)
             record, tag = self._tag(image, context)
             self._pre_flight(image["repository"], tag, values)
+            self._note_data(values, context)
             registry = self._put(image, tag, context)
         self.log.info("Released %s:%s (%s): %s", image["repository"], tag, image["digest"], verdict.reason)
         return _released({**image, "registry": registry}, tag, record, verdict)
@@ -102,6 +127,8 @@ class ReleaseOperator(MlfleetOperator):
         """The guards that cost nothing first; what is live is only asked when they all say yes."""
         facts = self._facts(values, context)
         verdict = decide(facts)
+        if verdict.release and facts.run_type == BACKFILL:
+            verdict = self._verdict_on_age(values, context)
         if not verdict.release or self.min_improvement is None or facts.evaluation is None:
             return verdict
         live = asyncio.run(self._live(values))
@@ -109,6 +136,32 @@ class ReleaseOperator(MlfleetOperator):
             return Verdict(True, f"{verdict.reason}, and nothing is live yet")
         return decide_on_improvement(facts.evaluation.get("results") or (), live.metrics, live.name,
                                      self.min_improvement)  # fmt: skip
+
+    def _verdict_on_age(self, values: RunValues, context: Context) -> Verdict:
+        """A backfill's data must be newer than all that was released; before that was kept, than what is live."""
+        end = values.interval.end
+        released = self._released_data(values, context).load()
+        if released == ReleasedData(end, context["dag_run"].run_id, context["ti"].max_tries):
+            return Verdict(True, "this run is a backfill of newer data, and an earlier try has begun to release it")
+        if released is not None:
+            return decide_on_age(end, released.end, f"run {released.run_id}")
+        live = asyncio.run(self._live(values))
+        if live is None:
+            return Verdict(True, "this run is a backfill, and nothing is live yet")
+        return decide_on_age(end, data_end(live.data_end, end.tzinfo or UTC), live.name)
+
+    def _note_data(self, values: RunValues, context: Context) -> None:
+        """Before the push: a run that dies after it must not be forgotten."""
+        if self.backfills != NEWER:
+            return
+        store, end = self._released_data(values, context), values.interval.end
+        before = store.load()
+        if before is None or before.end < end:
+            store.save(ReleasedData(end, context["dag_run"].run_id, context["ti"].max_tries))
+
+    def _released_data(self, values: RunValues, context: Context) -> ReleasedDataStore:
+        assert self.asset is not None, "`__init__` has seen to it"
+        return ReleasedDataStore(context, self.asset, self._image(values)["repository"])
 
     def _live(self, values: RunValues) -> Coroutine[Any, Any, LiveImage | None]:
         application, pipeline = str(values.resolve(self.application)), str(values.resolve(self.pipeline))
@@ -131,7 +184,8 @@ class ReleaseOperator(MlfleetOperator):
                 evaluation = None
         run_type = context["dag_run"].run_type
         asked = str((context.get("params") or {}).get(RELEASE_PARAM, AUTO))
-        return Facts(str(getattr(run_type, "value", run_type) or ""), bool(self.evaluate_task_id), evaluation, asked)
+        kind = str(getattr(run_type, "value", run_type) or "")
+        return Facts(kind, bool(self.evaluate_task_id), evaluation, asked, self.backfills)
 
     def _image(self, values: RunValues) -> dict[str, str]:
         """Repository and digest of what was built."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 BACKFILL = "backfill"
-AUTO, NEVER = "auto", "never"
+AUTO, NEVER, NEWER = "auto", "never", "newer"
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Facts:
     ``evaluated``   whether the project has an evaluation; if not, ``evaluation`` is ignored
     ``evaluation``  what the evaluation task handed on: ``{"passed", "results"}``
     ``asked``       what the person who started the run wants: "auto" or "never"
+    ``backfills``   what a backfill may release: "never" anything, or "newer" data than was ever released
     """
 
     run_type: str
     evaluated: bool
     evaluation: Mapping[str, Any] | None = None
     asked: str = AUTO
+    backfills: str = NEVER
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,20 @@ def _not_unwanted(facts: Facts) -> str | None:
     return None if facts.asked == AUTO else f"nobody knows what release: {facts.asked} means"
 
 
+def decide_on_age(end: datetime, released: datetime | None, whose: str) -> Verdict:
+    """Whether data up to ``end`` is newer than that of ``whose``; ``released`` is where that ends, None if unknown."""
+    if released is None:
+        return Verdict(
+            False, f"this run is a backfill, and nobody knows how far the data of {whose} reaches", "backfill"
+        )
+    told = f"its data ends {end.isoformat()}, that of {whose} {released.isoformat()}"
+    if end > released:
+        return Verdict(True, f"this run is a backfill of newer data: {told}")
+    return Verdict(False, f"this run is a backfill of data that is not newer: {told}", "backfill")
+
+
 def _not_a_backfill(facts: Facts) -> str | None:
-    if facts.run_type == BACKFILL:
+    if facts.run_type == BACKFILL and facts.backfills != NEWER:
         return "this run is a backfill, and a backfill is never released"
     return None if facts.run_type else "the type of this run is not known"
 

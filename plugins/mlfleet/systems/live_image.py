@@ -14,16 +14,22 @@ from mlfleet.errors import ConfigError, NotFound
 from mlfleet.remote.numbers import finite
 
 METRIC = "mlfleet.metric"
+DATA_START, DATA_END = "mlfleet.data.start", "mlfleet.data.end"
 # Newest executions that are looked at for one that deployed; Gate shows those of the last 14 days (spinnaker.md 1.1).
 _LOOKED_AT = 30
 
 
 @dataclass(frozen=True)
 class LiveImage:
-    """The image that a pipeline deployed last; ``metrics`` is experiment slug -> name -> value, from its labels."""
+    """The image that a pipeline deployed last, with what its labels say.
+
+    ``metrics``   experiment slug -> name -> value
+    ``data_end``  where the data of its models ends, as the manifest's ``data.end`` gives it; "" when it does not say
+    """
 
     name: str
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    data_end: str = ""
 
 
 async def live_image(
@@ -52,15 +58,15 @@ async def _described(registry: ContainerRegistryClient, repository: str, tag: st
         labels = await registry.labels(repository, tag)
     except NotFound:
         raise ConfigError(f"the live image {repository}:{tag} is not in the registry any more, so nothing can be "
-                          "compared with it", "evaluation.min_improvement",
-                          "Leave min_improvement out for one release") from None  # fmt: skip
+                          "compared with it", "evaluation.min_improvement or deploy.backfill",
+                          "Leave it out for one release") from None  # fmt: skip
     metrics: dict[str, dict[str, float]] = {}
     for label, text in labels.items():
         found = re.fullmatch(rf"{re.escape(METRIC)}\.([a-z0-9-]+)\.(.+)", label)
         value = finite(_number(text))
         if found and value is not None:
             metrics.setdefault(found[1], {})[found[2]] = value
-    return LiveImage(f"{repository}:{tag}", metrics)
+    return LiveImage(f"{repository}:{tag}", metrics, labels.get(DATA_END, ""))
 
 
 def _number(text: str) -> float | None:

@@ -59,7 +59,8 @@ class Repo:
             patch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
             bundle = make(**kwargs)
             bundle.initialize()
-            bag = bag_of(bundle.path / f"{dag_id}.py", bundle.path)
+            file = bundle.path / f"{dag_id.partition('.')[0]}.py"
+            bag = bag_of(file if file.is_file() else next(bundle.path.glob("group-*.py"), file), bundle.path)
         return bag.dags.get(dag_id), bag, bundle.path
 
 
@@ -99,3 +100,10 @@ def git_repo(repo: Repo) -> Repo:
     repo.git("init", "-q", "-b", "main")
     repo.commit()
     return repo
+
+
+@pytest.fixture
+def bundle(repo: Repo) -> ManifestDagBundle:
+    made = repo.bundle()
+    made.initialize()
+    return made

@@ -19,13 +19,6 @@ from tests.unit.manifest.samples import FULL, MINIMAL
 GOOD = {"cards.py", "prices.py", "toys.py"}
 
 
-@pytest.fixture
-def bundle(repo: Repo) -> ManifestDagBundle:
-    made = repo.bundle()
-    made.initialize()
-    return made
-
-
 def changed(before: dict[str, tuple[int, int]], bundle: ManifestDagBundle) -> set[str]:
     after = files(bundle)
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
@@ -228,14 +221,14 @@ def test_a_broken_environment_stops_nobody(
 def test_a_fault_of_the_factory_stays_with_its_project(
     repo: Repo, bundle: ManifestDagBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trial.build_dag
+    real = trial.build_dags
 
     def build(plan: object) -> object:
         if plan.project.name == "cards":  # type: ignore[attr-defined]
             raise RuntimeError("no such luck")
         return real(plan)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trial, "build_dag", build)
+    monkeypatch.setattr(trial, "build_dags", build)
     before = files(bundle)
     for name in ("cards", "toys"):
         repo.write(name, MINIMAL.replace("prices", name) + "tags: [new]\n")
@@ -394,7 +387,7 @@ class TestWorker:
         dag, bag, folder = repo.worker("prices", repo.bundle)
         assert dag.task_dict["default.kfp"]
         assert bag.import_errors == {}
-        assert [path.name for path in folder.iterdir() if path.is_file()] == ["prices.py"]
+        assert [path.name for path in folder.rglob("*.py")] == ["prices.py"]
         assert folder != bundle.path
         assert changed(before, bundle) == set(), "what the DAG processor has laid out is not a worker's to change"
 

@@ -84,3 +84,12 @@ def test_a_timetable_that_cannot_be_made(repo: Repo, bundle: ManifestDagBundle) 
     (error,) = bag_of(bundle.path / "broken/projects/prices.py", bundle.path).import_errors.values()
     assert "MF025: the timetable: ModuleNotFoundError: No module named 'nowhere'" in error
     assert "(at schedule.timetable.class)" in error
+
+
+def test_a_timetable_of_an_experiment_that_cannot_be_made(repo: Repo, bundle: ManifestDagBundle) -> None:
+    own = "    params: {segment: cards}\n    schedule: {timetable: {class: nowhere.Timetable}}\n"
+    repo.write("prices", FULL.replace("    params: {segment: cards}\n", own))
+    bundle.refresh()
+    (error,) = bag_of(bundle.path / "broken/projects/prices.py", bundle.path).import_errors.values()
+    assert "MF025: the timetable: ModuleNotFoundError: No module named 'nowhere'" in error
+    assert "(at experiments[1].schedule.timetable.class)" in error

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
-from mlfleet.factory.dags import build_dag
+from mlfleet.factory.dags import build_dags
 from mlfleet.factory.plan import Plan
 from mlfleet.factory.retries import FleetRetryPolicy
 from mlfleet.factory.steps import StepError
@@ -54,7 +54,8 @@ def dag_of(root: Path, text: str) -> DAG:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "steps.py").write_text(CODE)
     project = Project.model_validate(parse(text, "test.yaml").data)
-    return build_dag(Plan(project, Environment(name="dev"), "include/projects/prices.yaml", "c0ffee", root))
+    (dag,) = build_dags(Plan(project, Environment(name="dev"), "include/projects/prices.yaml", "c0ffee", root))
+    return dag
 
 
 def edges(dag: DAG) -> set[tuple[str, str]]:

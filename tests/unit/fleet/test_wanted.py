@@ -110,6 +110,19 @@ def test_pools_are_managed_where_an_airflow_is_named(fleet: FleetRepository) -> 
     assert found.of([Kind.POOL])[1].origin == "include/projects/prices.yaml"
 
 
+def test_an_image_per_experiment_has_a_pipeline_of_its_own(fleet: FleetRepository) -> None:
+    each = DEPLOY.replace("image: {}", "image: {per: experiment}").replace("deploy}}", '"deploy-${experiment.slug}"}}')
+    add(fleet, "prices", each, ("Default", "Trading Cards"))
+    fleet.say_environment(PLACE)
+    found = wanted(fleet)
+    assert names(found, Kind.APPLICATION) == ["shop"]
+    assert names(found, Kind.PIPELINE) == ["shop/deploy-default", "shop/deploy-trading-cards"]
+    triggers = [resource.settings["triggers"] for resource in found.of([Kind.PIPELINE])]
+    assert [trigger["repository"] for (trigger,) in triggers] == [  # type: ignore[misc, index]
+        "prices/default", "prices/trading-cards",
+    ]  # fmt: skip
+
+
 def test_deployments_are_managed_where_there_is_a_template(fleet: FleetRepository) -> None:
     add(fleet, "prices", DEPLOY)
     assert wanted(fleet).notes == (

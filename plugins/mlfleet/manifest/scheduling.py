@@ -1,0 +1,81 @@
+"""``schedule`` of a manifest, and what an experiment with a schedule of its own changes of it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from mlfleet.manifest.names import Assets, ImportPath
+from mlfleet.manifest.sections import Params, Section
+from mlfleet.manifest.values import Crons, Day, Duration, TimeZone
+
+# The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
+DEFAULT_START = datetime.date(2020, 1, 1)
+# What starts a run; a schedule has one of them.
+KINDS = ("cron", "timetable", "asset")
+
+
+class Timetable(Section):
+    """A timetable of Airflow's or of anybody's: a class by its import path, and what it is made with."""
+
+    class_: ImportPath = Field(alias="class")
+    arguments: Params = Field(default_factory=dict)
+
+
+class Schedule(Section):
+    """When a run starts; without ``cron``, ``timetable`` and ``asset`` only by hand.
+
+    Of several crons, a run's data is what came between two ticks of any of them.
+
+    ``asset`` names another project, or several: their releases start a run of this one.
+    ``paused`` takes all three away for a while; unlike Airflow's switch it stands in the file, and is reviewed.
+    ``window`` is how far back a run without a data interval (by hand, by an asset) reaches.
+    """
+
+    cron: Crons | None = None
+    timetable: Timetable | None = None
+    asset: Assets | None = None
+    wait_for: Literal["all", "any"] = "all"
+    start_date: Day = DEFAULT_START
+    timezone: TimeZone = "UTC"
+    catchup: bool = False
+    max_active_runs: int = Field(default=1, ge=1, le=16)
+    paused: bool = False
+    window: Duration = datetime.timedelta(days=1)
+
+    @property
+    def crons(self) -> list[str]:
+        """The cron expressions, each once, in the order of the manifest."""
+        return list(dict.fromkeys([self.cron] if isinstance(self.cron, str) else self.cron or ()))
+
+    @property
+    def awaited(self) -> list[str]:
+        """The projects whose releases are waited for."""
+        return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
+
+
+class ScheduleOverride(Section):
+    """What is different in the schedule of one experiment; naming one of `KINDS` takes those of the project away."""
+
+    cron: Crons | None = None
+    timetable: Timetable | None = None
+    asset: Assets | None = None
+    wait_for: Literal["all", "any"] | None = None
+    start_date: Day | None = None
+    timezone: TimeZone | None = None
+    catchup: bool | None = None
+    max_active_runs: int | None = Field(default=None, ge=1, le=16)
+    paused: bool | None = None
+    window: Duration | None = None
+
+
+def rescheduled(common: Schedule | None, own: ScheduleOverride) -> Schedule:
+    """The schedule of the project, but for what an experiment says itself."""
+    base = common or Schedule()
+    # `None` is how a definition that was written to a file says nothing.
+    said = {name: value for name in own.model_fields_set if (value := getattr(own, name)) is not None}
+    if any(kind in said for kind in KINDS):
+        base = base.model_copy(update={**dict.fromkeys(KINDS), "wait_for": "all"})
+    return base.model_copy(update=said)

@@ -203,8 +203,8 @@ class SpinnakerSystem:
     async def result(self, job_id: str) -> dict[str, Any]:
         """What was deployed, by the newest execution of the tag that deployed it: others may have come since.
 
-        Raises NotFound when there is no execution, TransientError when none shows a deployment (any more: somebody may
-        have restarted a stage).
+        Raises TransientError when none shows a deployment (any more: somebody may have restarted a stage, or the search
+        leaves out what the wait has just seen); a retry looks again.
         """
         execution_id, outcome = await self._deployed()
         return {
@@ -222,15 +222,13 @@ class SpinnakerSystem:
     async def _deployed(self) -> tuple[str, DeploymentOutcome]:
         """The execution that deployed, and its outcome; raises what :meth:`result` does."""
         rows = sorted(self._followed.own(await self._search([self])), key=lambda row: -number(row.get("buildTime")))
-        if not rows:
-            raise self._gone()
         for row in rows:
             if is_complete(row):
                 outcome = self._outcome(await self._client.get_execution(str(row["id"])))
                 if outcome.kind is OutcomeKind.DEPLOYED:
                     return str(row["id"]), outcome
-        told = self._outcome(rows[0])
-        raise TransientError(self.name, f"{self._wanted.id} was deployed, but no execution shows it now: {told.reason}")
+        told = self._outcome(rows[0]).reason if rows else "the search found none"
+        raise TransientError(self.name, f"{self._wanted.id} was deployed, but no execution shows it now: {told}")
 
     async def _execution_id(self) -> str | None:
         """The execution's id, by a search when it is not known yet."""

@@ -349,7 +349,11 @@ def test_a_deployment_hands_on_what_was_deployed(wire: SpinnakerWire) -> None:
     result = run(system(wire).result(WANTED.id))
     assert (result["outcome"], result["execution_id"]) == ("deployed", execution["id"])
     assert result["bound_reference"] == f"registry.test/ml/churn:{TAG}"
-    with pytest.raises(NotFound):
+
+
+def test_a_search_that_leaves_the_deployment_out_is_no_reason_to_give_up(wire: SpinnakerWire) -> None:
+    """The wait has just seen it; a retry looks again."""
+    with pytest.raises(TransientError, match="was deployed, but no execution shows it now"):
         run(system(wire, replace(WANTED, tag="release-k-9")).result("ml/churn:release-k-9"))
 
 

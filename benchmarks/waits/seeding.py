@@ -8,18 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow._shared.timezones.timezone import utcnow
-from airflow.jobs.job import Job
 from airflow.models.dag_version import DagVersion  # noqa: TID251
 from airflow.models.dagrun import DagRun  # noqa: TID251
 from airflow.models.serialized_dag import SerializedDagModel  # noqa: TID251
 from airflow.models.taskinstance import TaskInstance, uuid7  # noqa: TID251
 from airflow.models.trigger import Trigger  # noqa: TID251
-from airflow.models.xcom import XComModel  # noqa: TID251
 from airflow.triggers.base import BaseTrigger
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import func, insert, select
 
 from waits.world import DAG_ID, TASKS
 
@@ -30,13 +28,6 @@ class Stored:
 
     at: float
     job_id: str | None
-
-
-def empty() -> None:
-    """Nobody waits any more."""
-    with create_session() as session:
-        for model in (XComModel, TaskInstance, DagRun, Trigger, Job):
-            session.execute(delete(model).execution_options(synchronize_session=False))
 
 
 def defer(count: int, make: Callable[[int], BaseTrigger]) -> None:

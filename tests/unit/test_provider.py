@@ -46,6 +46,7 @@ def test_modules_exist(kind: str) -> None:
         "commits",
         "image_labels",
         "release_policy",
+        "released_data",
         "remote_job",
         "records",
         "sharing",

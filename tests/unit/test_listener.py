@@ -1,0 +1,48 @@
+"""What the scheduler imports for the processes that it forks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from airflow.listeners.listener import get_listener_manager
+
+from mlfleet import listener
+from mlfleet.plugin import MLFleetPlugin
+
+LOOK = """
+import sys
+from types import SimpleNamespace
+from mlfleet import listener
+listener.on_starting(SimpleNamespace(job_type={job_type!r}))
+print([name for name in {names!r} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("job_type", "imported"),
+    [("SchedulerJob", list(listener.PRELOADED)), ("TriggererJob", []), ("DagProcessorJob", []), (None, [])],
+)
+def test_only_the_scheduler_imports_what_builds_dags(job_type: str | None, imported: list[str]) -> None:
+    program = LOOK.format(job_type=job_type, names=listener.PRELOADED)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert ran.stdout.splitlines()[-1] == str(imported)
+
+
+def test_what_starts_a_task_has_no_job_type() -> None:
+    """A task process of another project must not pay for ours."""
+    from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
+
+    assert getattr(TaskRunnerMarker(), "job_type", None) is None
+
+
+def test_airflow_takes_it_from_the_plugin() -> None:
+    assert MLFleetPlugin.listeners == [listener]
+    manager = get_listener_manager()
+    manager.add_listener(listener)
+    try:
+        assert manager.has_listeners
+        manager.hook.on_starting(component=object())
+    finally:
+        manager.pm.unregister(listener)

@@ -53,11 +53,13 @@ class Kind:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def end(self) -> None:
-        """It takes its servers with it."""
-        if self._process.poll() is None:
+    def end(self, patience: float = 0) -> None:
+        """It takes its servers with it; whoever has said everything ends by itself."""
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
             self._process.terminate()
-        self._process.wait(60)
+            self._process.wait(60)
 
 
 class Benchmark:
@@ -87,11 +89,12 @@ class Benchmark:
                 self._say(f"the end of: {kind.name}")
                 kind.go_on()
                 self.rows[kind.name] = row_of(kind.reaches("row"))
-                kind.end()
+                kind.end(patience=60)
             if self.options.many:
                 self._say(f"{self.options.many} waits in {math.ceil(self.options.many / PER_TRIGGERER)} triggerers")
                 kinds.append(Kind(MANY, self.options.many, self.options))
                 self.many = row_of(kinds[-1].reaches("row"))
+                kinds[-1].end(patience=60)
         finally:
             for kind in kinds:
                 kind.end()

@@ -5,6 +5,7 @@ The real script runs in a copy of the repository whose environments are almost e
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from sandbox.settings import REPOSITORY
 
 PROGRAMS = ("docker-registry", "buildah", "skopeo", "newuidmap", "unshare", "git")
-TOOLS = ("bash", "cat", "cut", "dirname", "env", "id", "mkdir", "rm", "sed", "sh", "sha256sum", "tail", "true")
+TOOLS = ("bash", "cat", "cut", "dirname", "env", "flock", "id", "mkdir", "rm", "sed", "sh", "sha256sum", "tail", "true")
 NO_NETWORK = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
 MANIFEST = """
 [project]
@@ -76,11 +77,13 @@ def path(tmp_path: Path) -> Path:
     return folder
 
 
-def setup(clone: Path, path: Path, extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def setup(
+    clone: Path, path: Path, extra: Mapping[str, str] | None = None, seconds: float = 300
+) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHON"))}
     return subprocess.run(
         [str(path / "bash"), "scripts/setup"], cwd=clone, env={**kept, "PATH": str(path), **(extra or {})},
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
 
 
@@ -98,6 +101,17 @@ def test_a_python_that_is_too_old(clone: Path, path: Path) -> None:
     assert ran.returncode == 1
     assert ran.stderr.startswith("setup: python3 is 3.9.2; mlfleet is pinned for Python 3.11, 3.12 and 3.13")
     assert ran.stderr.count("\n") == 1
+
+
+def test_a_second_one_waits_for_the_first(clone: Path, path: Path) -> None:
+    """Both would make and remove the same folders."""
+    without(path, "python3")
+    (clone / ".sandbox").mkdir(exist_ok=True)
+    with (clone / ".sandbox/setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(subprocess.TimeoutExpired):
+            setup(clone, path, seconds=3)
+    assert "setup: " in setup(clone, path).stderr
 
 
 def test_no_python(clone: Path, path: Path) -> None:

@@ -141,6 +141,10 @@ class Stage:
         """A rule for the next list of runs: the very first call of a task, before its record exists."""
         return self._rule(act, "GET", r"/runs\?")
 
+    def on_one(self, act: Act) -> Rule:
+        """A rule for the next request for one run by its id: what the task reads the result with."""
+        return self._rule(act, "GET", r"/runs/[0-9a-f-]+$")
+
     def on_approve(self, act: Act) -> Rule:
         """A rule for the next approval, the second half of a submit to Polyaxon."""
         return self._rule(act, "POST", r"/approve$")

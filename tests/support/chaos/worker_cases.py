@@ -69,8 +69,7 @@ def in_its_slot(stage: Stage) -> None:
 
 def in_last_leg(stage: Stage) -> None:
     deferred(stage)
-    stage.finish()
-    _kill_when_resumed(stage)
+    _kill_when_it_reads(stage)
 
 
 def with_its_machine(stage: Stage) -> None:
@@ -129,15 +128,23 @@ def cleared_while_running(stage: Stage) -> None:
 def state_store_cleaned(stage: Stage) -> None:
     deferred(stage)
     stage.airflow.command("state-store", "clean")
-    stage.finish()
-    _kill_when_resumed(stage)
+    _kill_when_it_reads(stage)
 
 
-def _kill_when_resumed(stage: Stage) -> None:
-    """Kills the process that reads the result, after the trigger has fired."""
+def _kill_when_it_reads(stage: Stage) -> None:
+    """Lets the job end, and kills the process that reads its result, after the trigger has fired."""
     before = stage.task().get("pid")
-    stage.until(lambda: (found := stage.task()).get("state") == "running" and found["pid"] != before, "it resumes")
+    rule = stage.on_one(Act.HOLD_REQUEST)
+    stage.finish()
+    rule.wait()
+    while (found := stage.task()).get("state") != "running" or found["pid"] == before:
+        # The trigger asked for it, and has not fired yet.
+        following = stage.on_one(Act.HOLD_REQUEST)
+        rule.let_go()
+        rule = following
+        rule.wait()
     stage.signal_worker(signal.SIGKILL)
+    rule.let_go(pass_on=False)
 
 
 def _parent(pid: int) -> str:

@@ -13,7 +13,7 @@ from mlfleet.cli.places import repository_of
 from mlfleet.manifest.diagnostics import errors, visible
 from mlfleet.manifest.document import at
 from mlfleet.manifest.loading import Loaded, load_fleet
-from mlfleet.manifest.scheduling import KINDS
+from mlfleet.manifest.scheduling import overlaid
 
 
 def run(root: Path | None, output: str) -> int:
@@ -46,14 +46,9 @@ def _row(loaded: Loaded) -> dict[str, Any]:
 
 
 def _own_schedules(data: Any) -> list[str]:
-    found, common = [], at(data, "schedule")
-    for item in _list(at(data, "experiments")):
-        own = at(item, "schedule")
-        if isinstance(own, dict):
-            # One that names no way to start has that of the project.
-            base = common if isinstance(common, dict) and not any(own.get(kind) for kind in KINDS) else {}
-            found.append(f"{_text(at(item, 'name'))}: {_schedule({**base, **own})}")
-    return found
+    experiments = [item for item in _list(at(data, "experiments")) if isinstance(at(item, "schedule"), dict)]
+    return [f"{_text(at(item, 'name'))}: {_schedule(overlaid(at(data, 'schedule'), item['schedule']))}"
+            for item in experiments]  # fmt: skip
 
 
 def _schedule(data: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlfleet.manifest.document import Document, Path, at
 from mlfleet.manifest.names import is_project_name
-from mlfleet.manifest.scheduling import KINDS
+from mlfleet.manifest.scheduling import KINDS, overlaid
 
 SCHEDULE = "schedule"
 
@@ -21,9 +21,7 @@ def check_schedules(document: Document) -> None:
     apart = _per_experiment(document)
     for path, own in schedules_of(document):
         if path != (SCHEDULE,):
-            named = any(own.get(kind) for kind in KINDS)
-            base = {key: value for key, value in common.items() if not named or key not in (*KINDS, "wait_for")}
-            _check(document, path, own, {**base, **own}, deploys and apart)
+            _check(document, path, own, overlaid(common, own), deploys and apart)
     _check_image(document)
 
 

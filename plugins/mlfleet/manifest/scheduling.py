@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -69,6 +70,13 @@ class ScheduleOverride(Section):
     max_active_runs: int | None = Field(default=None, ge=1, le=16)
     paused: bool | None = None
     window: Duration | None = None
+
+
+def overlaid(common: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+    """`rescheduled` for plain data, which may hold anything."""
+    named = any(own.get(kind) for kind in KINDS)
+    base = common if isinstance(common, dict) else {}
+    return {**{key: value for key, value in base.items() if not named or key not in (*KINDS, "wait_for")}, **own}
 
 
 def rescheduled(common: Schedule | None, own: ScheduleOverride) -> Schedule:

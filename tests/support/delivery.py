@@ -17,6 +17,8 @@ import respx
 from mlfleet.clients.container_registry import DOCKER_MANIFEST, sha256_digest
 
 REGISTRY, GATE = "registry.test:5000", "gate.test:8084"
+REPO, APP, PIPELINE = "ml/churn", "churn", "deploy-model"
+TRIGGER = {"type": "docker", "enabled": True, "account": "reg", "repository": REPO, "tag": "^release-.*$"}
 
 
 class Store(dict[str, Any]):

@@ -56,7 +56,7 @@ def test_an_object_is_waited_for_in_the_triggerer(google: GoogleWire) -> None:
     task = gcs()
     waiting = deferred(task)
     # The client of google-cloud-storage 3.17 looks at the bucket, too, in a thread of its own.
-    assert google.asked[0] == "/storage/v1/b/acme-dev/o/prices/2026-11-10/_SUCCESS"
+    assert "/storage/v1/b/acme-dev/o/prices/2026-11-10/_SUCCESS" in google.asked
     _, arguments = waiting.trigger.serialize()
     assert (arguments["google_cloud_conn_id"], arguments["poke_interval"]) == ("google_dev", 300)
     assert waiting.timeout == timedelta(hours=6)
@@ -68,7 +68,7 @@ def test_what_is_there_is_not_waited_for(google: GoogleWire, caplog: pytest.LogC
     google.objects.add("acme-dev/prices/2026-11-10/_SUCCESS")
     assert gcs().execute(Run().context()) is None
     assert gcs(glob=True).execute(Run().context()) is None
-    assert google.asked[-1] == "prices/2026-11-10/_SUCCESS"
+    assert "prices/2026-11-10/_SUCCESS" in google.asked
     assert "outside of the Task Runner" not in caplog.text
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,32 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mlfleet.errors import ConfigError, TransientError
 from mlfleet.operators.release import ReleaseOperator
-from tests.support.delivery import FakeGate, FakeRegistry, Run, connections, network
-
-REPO, APP, PIPELINE = "ml/churn", "churn", "deploy-model"
-TRIGGER = {"type": "docker", "enabled": True, "account": "reg", "repository": REPO, "tag": "^release-.*$"}
-
-
-@pytest.fixture(autouse=True)
-def _connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in connections().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def registry() -> FakeRegistry:
-    return FakeRegistry()
-
-
-@pytest.fixture
-def gate() -> FakeGate:
-    return FakeGate({(APP, PIPELINE): {"name": PIPELINE, "triggers": [TRIGGER]}})
-
-
-@pytest.fixture
-def digest(registry: FakeRegistry, gate: FakeGate) -> Iterator[str]:
-    with network(registry, gate):
-        yield registry.add_image(REPO, "build-k", {"mlfleet.key": "k"})
+from tests.support.delivery import APP, PIPELINE, REPO, TRIGGER, FakeGate, FakeRegistry, Run
 
 
 def operator(**changes: Any) -> ReleaseOperator:

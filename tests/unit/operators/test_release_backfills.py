@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,35 +12,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from mlfleet.errors import ConfigError
 from mlfleet.operators.release import ReleaseOperator
 from mlfleet.operators.released_data import data_end
-from tests.support.delivery import FakeGate, FakeRegistry, Run, Store, connections, network
+from tests.support.delivery import APP, PIPELINE, REPO, FakeGate, FakeRegistry, Run, Store
 
-REPO, APP, PIPELINE = "ml/churn", "churn", "deploy-model"
-TRIGGER = {"type": "docker", "enabled": True, "account": "reg", "repository": REPO, "tag": "^release-.*$"}
 ASSET = Asset("x-mlfleet://churn/released")
 KEY = f"released_data/{REPO}"
 DAY = datetime(2026, 11, 10, 3, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in connections().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def registry() -> FakeRegistry:
-    return FakeRegistry()
-
-
-@pytest.fixture
-def gate() -> FakeGate:
-    return FakeGate({(APP, PIPELINE): {"id": "c1", "name": PIPELINE, "triggers": [TRIGGER]}})
-
-
-@pytest.fixture
-def digest(registry: FakeRegistry, gate: FakeGate) -> Iterator[str]:
-    with network(registry, gate):
-        yield registry.add_image(REPO, "build-k", {"mlfleet.key": "k"})
 
 
 @pytest.fixture

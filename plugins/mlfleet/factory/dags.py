@@ -50,7 +50,7 @@ def _dag(plan: Plan, dag_id: str) -> DAG:
         # One release at a time per project is a rule of the design: more only where nothing is deployed (`checks`).
         max_active_runs=project.schedule.max_active_runs if project.schedule else 1,
         default_args=_default_args(plan),
-        doc_md=documentation_of(project, plan.environment, plan.manifest, plan.resolved),
+        doc_md=documentation_of(dag_id, project, plan.environment, plan.manifest, plan.resolved),
         owner_links=owner_links_of(project),
         dag_display_name=project.title or project.name,
         tags=tags_of(project),

@@ -8,6 +8,7 @@ from typing import Any
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.known import static_references
 from mlfleet.manifest.models import Experiment, Owner, Project
+from mlfleet.manifest.parts import deliveries_of
 from mlfleet.manifest.rendering import rendered
 
 
@@ -23,7 +24,9 @@ def owner_links_of(project: Project) -> dict[str, str]:
     return {first.github: first.oncall or _github_page(first)}
 
 
-def documentation_of(project: Project, environment: Environment, manifest: str, resolved: str | None = None) -> str:
+def documentation_of(
+    dag_id: str, project: Project, environment: Environment, manifest: str, resolved: str | None = None
+) -> str:
     """Markdown for the DAG's page; the manifest stands at its end, so that a changed one is a new DAG version.
 
     ``resolved`` is what `rendered` gives, if it is known.
@@ -32,7 +35,10 @@ def documentation_of(project: Project, environment: Environment, manifest: str, 
     if project.description:
         lines += [project.description, ""]
     lines += ["**Owners:** " + ", ".join(_owner(owner) for owner in project.owners), ""]
-    links = [*((link.title, link.url) for link in project.links), *_pages(project, environment, manifest)]
+    links = [
+        *((link.title, link.url) for link in project.links), *_last_deployments(dag_id, project),
+        *_pages(project, environment, manifest),
+    ]  # fmt: skip
     if links:
         lines += [*(f"- [{title}]({url})" for title, url in links), ""]
     lines += [
@@ -60,6 +66,13 @@ def ordered(value: Any) -> Any:
     if isinstance(value, list):
         return [ordered(item) for item in value]
     return value
+
+
+def _last_deployments(dag_id: str, project: Project) -> Iterator[tuple[str, str]]:
+    """Airflow's pages of the deploy tasks; relative to what its UI names in ``<base>``."""
+    for experiment, _ in deliveries_of(project) if project.deploy else ():
+        whose, group = (f" of {experiment.name}", f"{experiment.slug}.") if experiment else ("", "")
+        yield f"Last deployments{whose}", f"dags/{dag_id}/tasks/{group}deploy"
 
 
 def _pages(project: Project, environment: Environment, manifest: str) -> Iterator[tuple[str, str]]:

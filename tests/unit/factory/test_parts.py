@@ -11,6 +11,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from mlfleet.operators.spinnaker import SpinnakerDeployOperator
 from tests.unit.factory.conftest import dag_of, dags_of
+from tests.unit.manifest.samples import FULL
 from tests.unit.manifest.test_parts import APART, EACH
 
 CHAIN = ["evaluate", "build_image", "verify_image", "release", "deploy"]
@@ -84,6 +85,16 @@ def test_without_training_an_image_per_experiment_still_has_its_group() -> None:
         for pair in itertools.pairwise(f"{slug}.{name}" for name in CHAIN[1:4])
     }  # fmt: skip
     assert dag.get_task("trading-cards.build_image").references["static"]["experiment.params.segment"] == "cards"
+
+
+def test_the_documentation_leads_to_the_last_deployments() -> None:
+    assert "[Last deployments](dags/prices/tasks/deploy)" in str(dag_of(FULL).doc_md)
+    each = str(dag_of(EACH).doc_md)
+    assert "[Last deployments of Trading Cards](dags/prices/tasks/trading-cards.deploy)" in each
+    assert "[Last deployments of Default](dags/prices/tasks/default.deploy)" in each
+    whole, apart = dags_of(APART)
+    assert "Last deployments" in str(whole.doc_md)
+    assert "Last deployments" not in str(apart.doc_md)
 
 
 def test_steps_stand_around_all_of_them() -> None:

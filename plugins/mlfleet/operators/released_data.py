@@ -1,8 +1,8 @@
 """How far the data of a project's released images reaches: kept with its asset, which all its runs can read.
 
 Airflow keeps state beside an asset (``asset_state_store``, 3.3), where a task that has the asset as inlet or outlet
-reads and writes it. It does not expire, and no DAG run takes it along when it is deleted; Airflow removes it when no DAG
-has the asset any more (scheduler_job_runner.py, ``_cleanup_orphaned_asset_state_store``), and the live image is asked.
+reads and writes it. It does not expire, and no DAG run takes it along when it is deleted; Airflow removes it when no
+DAG has the asset any more (scheduler_job_runner.py, ``_cleanup_orphaned_asset_state_store``): the live image is asked.
 """
 
 from __future__ import annotations

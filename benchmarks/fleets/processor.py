@@ -20,7 +20,7 @@ AIRFLOW = Path(sys.executable).with_name("airflow")
 LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 GIT = "airflow.providers.git.bundles.git.GitDagBundle"
 # Seconds. A file is parsed again when it changes; an hour is for what no file says.
-SETTINGS = {"REFRESH_INTERVAL": 5, "BUNDLE_REFRESH_CHECK_INTERVAL": 1, "MIN_FILE_PROCESS_INTERVAL": 3600}
+SETTINGS = {"REFRESH_INTERVAL": 5, "BUNDLE_REFRESH_CHECK_INTERVAL": 2, "MIN_FILE_PROCESS_INTERVAL": 3600}
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ class Setup:
         return "git" if self.git else "local"
 
 
-def environment(home: Path, database: str, root: Path, setup: Setup) -> dict[str, str]:
-    """What all processes of one Airflow get."""
+def environment(home: Path, database: str, root: Path, setup: Setup | None) -> dict[str, str]:
+    """What all processes of one Airflow get; without a setup it has an empty folder of Airflow's own kind."""
     local: dict[str, Any] = {"path": str(root)}
-    kwargs = {"tracking_ref": "main", "git_conn_id": "fleet"}
-    source: dict[str, Any] = {"source": {"classpath": GIT, "kwargs": kwargs}} if setup.git else local
-    bundle = {"name": "projects", "classpath": "mlfleet.bundles.ManifestDagBundle",
-              "kwargs": {**source, "projects_per_file": setup.per_file}}  # fmt: skip
+    bundle = {"name": "nothing", "classpath": LOCAL, "kwargs": local}
+    if setup:
+        kwargs = {"tracking_ref": "main", "git_conn_id": "fleet"}
+        source: dict[str, Any] = {"source": {"classpath": GIT, "kwargs": kwargs}} if setup.git else local
+        bundle = {"name": "projects", "classpath": "mlfleet.bundles.ManifestDagBundle",
+                  "kwargs": {**source, "projects_per_file": setup.per_file}}  # fmt: skip
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -7,6 +7,7 @@ import functools
 import importlib
 import logging
 import shutil
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from airflow.dag_processing.bundles.base import (
 )
 from airflow.sdk import get_parsing_context
 
+from mlfleet.bundles.branch import stands_at
 from mlfleet.bundles.definition import Definition
 from mlfleet.bundles.layout import Layout, file_names, possible_names
 from mlfleet.bundles.seen import Seen
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from mlfleet.bundles.survey import Entry, Survey
 
 LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
+# Seconds between two refreshes of a source without versions in which no manifest has changed.
+UNCHANGED = 60
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +84,7 @@ class ManifestDagBundle(BaseDagBundle):
         self._pinned = self.version if self.supports_versioning else None
         self._layout = Layout(self._folder())
         self._last: tuple[str | None, list[Entry], dict[str, str]] | None = None
+        self._calm_until = 0.0
 
     @functools.cached_property
     def _source(self) -> BaseDagBundle:
@@ -92,6 +97,20 @@ class ManifestDagBundle(BaseDagBundle):
         from mlfleet.bundles.survey import Survey
 
         return Survey(self._source.path)
+
+    @property
+    def refresh_interval(self) -> int:
+        """Seconds after which Airflow refreshes this bundle: a minute while the manifests of a folder stay as they are.
+
+        After each refresh of a bundle without versions Airflow lists its files and loads all of its DAGs from the
+        database, changed or not (3.3.2, `airflow/dag_processing/manager.py`, `_refresh_dag_bundles`). It asks for
+        nothing else before. So an edit of a manifest is seen after the interval, one of code after a minute.
+        """
+        return max(self._interval, UNCHANGED) if self._is_unchanged() else self._interval
+
+    @refresh_interval.setter
+    def refresh_interval(self, seconds: int) -> None:
+        self._interval = seconds
 
     @property
     def path(self) -> Path:
@@ -117,8 +136,10 @@ class ManifestDagBundle(BaseDagBundle):
     def refresh(self) -> None:
         """Brings the newest version of the source and lays out what has changed."""
         with self._locked_with(self._source):
-            self._source.refresh()
+            if not (self._last and stands_at(self._source, self._last[0])):
+                self._source.refresh()
             self._lay_out()
+        self._calm_until = time.monotonic() + self._interval
 
     def get_current_version(self) -> BundleVersion | None:
         """The version of the source; None when it has none."""
@@ -128,6 +149,22 @@ class ManifestDagBundle(BaseDagBundle):
     def view_url_template(self) -> str | None:
         """Where a version can be looked at: what the configuration says, else what the source says."""
         return self._view_url_template or self._source.view_url_template()
+
+    def _is_unchanged(self) -> bool:
+        """Whether the manifests of a source without versions are as they were laid out, looked at once an interval."""
+        if self._project or not self._last or self.supports_versioning:
+            return False
+        if time.monotonic() >= self._calm_until:
+            try:
+                with self._locked_with(self._source):
+                    self._source.refresh()
+                    if not self._survey.manifests_are_as_before():
+                        return False
+            except Exception:
+                # The refresh that follows meets it again, where Airflow logs it and goes on.
+                return False
+            self._calm_until = time.monotonic() + self._interval
+        return True
 
     def _lay_out(self) -> None:
         if self._project:
@@ -293,7 +330,7 @@ class ManifestDagBundle(BaseDagBundle):
         """The wrapped bundle, under our name: what it stores lies beside our files and is cleaned up with them."""
         module, _, name = str(self._config["classpath"]).rpartition(".")
         bundle: BaseDagBundle = getattr(importlib.import_module(module), name)(
-            name=self.name, version=version, refresh_interval=self.refresh_interval, **self._config.get("kwargs", {})
+            name=self.name, version=version, refresh_interval=self._interval, **self._config.get("kwargs", {})
         )
         return bundle
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from mlfleet.factory.plan import Plan
 from mlfleet.manifest.environments import Environment
@@ -15,6 +18,10 @@ from mlfleet.manifest.models import Project
 from mlfleet.manifest.rendering import rendered
 
 _CHUNK = 1 << 20
+_name_of = operator.attrgetter("name")
+
+# Path, time of change in nanoseconds, size and inode of each file; zeros for one that is not there.
+Stats: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,10 @@ class Definition:
 def code_digest(folder: Path) -> str:
     """Digest of names and contents of all files below a folder; byte code and hidden files do not count."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in _files(folder):
-        digest.update(f"\0{os.path.relpath(path, folder)}\0".encode())
+    for file in _files(folder):
+        digest.update(f"\0{os.path.relpath(file.path, folder)}\0".encode())
         try:
-            with open(path, "rb") as stream:
+            with open(file.path, "rb") as stream:
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
         except OSError:
@@ -74,22 +81,38 @@ def code_digest(folder: Path) -> str:
 
 def fingerprint(*paths: Path) -> str:
     """Changes when a file at or below one of the paths does: from their stat alone, valid on this machine."""
-    found = [_stat(file) for path in paths for file in (_files(path) if path.is_dir() else (str(path),))]
-    return hashlib.blake2b(repr(found).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr(stats(*paths)).encode(), digest_size=16).hexdigest()
 
 
-def _stat(path: str) -> tuple[str, int, int, int]:
+def stats(*paths: Path | str) -> Stats:
+    """What `fingerprint` is made of, for a process that keeps it: the DAG processor asks for all files of a fleet."""
+    found: list[tuple[str, int, int, int]] = []
+    for path in map(str, paths):
+        try:
+            here = os.stat(path)
+        except OSError:
+            found.append((path, 0, 0, 0))
+            continue
+        if stat.S_ISDIR(here.st_mode):
+            found.extend(map(_stat, _files(path)))
+        else:
+            found.append((path, here.st_mtime_ns, here.st_size, here.st_ino))
+    return tuple(found)
+
+
+def _stat(file: os.DirEntry[str]) -> tuple[str, int, int, int]:
     try:
-        found = os.stat(path)
+        found = file.stat()
     except OSError:
-        return path, 0, 0, 0
-    return path, found.st_mtime_ns, found.st_size, found.st_ino
+        return file.path, 0, 0, 0
+    return file.path, found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _files(folder: Path | str) -> Iterator[str]:
+def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     """All files below a folder in a fixed order; a link to a file counts as the file, a link to a folder as nothing."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(os.fspath(folder)) as found:
+            entries = sorted(found, key=_name_of)
     except OSError:
         return
     for entry in entries:
@@ -98,4 +121,4 @@ def _files(folder: Path | str) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(entry.path)
         elif not entry.is_dir():
-            yield entry.path
+            yield entry

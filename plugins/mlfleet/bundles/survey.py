@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
-from mlfleet.bundles.definition import Definition, code_digest, fingerprint
+from mlfleet.bundles.definition import Definition, Stats, code_digest, stats
 from mlfleet.bundles.trial import problem_of
 from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest.code import SHARED, imports_shared
@@ -19,6 +20,9 @@ from mlfleet.manifest.known import UNKNOWN_COMMIT
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
 from mlfleet.manifest.schedule_checks import schedules_of
 from mlfleet.manifest.step_checks import steps_of
+
+# The project's own files, and those that projects share if it takes one.
+_Files: TypeAlias = tuple[Stats, Stats]
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,18 @@ class Survey:
     """All manifests of the repository at ``root``, look after look."""
 
     root: Path
-    _environments: str = ""
+    _manifests: Stats = ()
+    _environments: Stats = ()
     _surroundings: Surroundings | None = None
-    _seen: dict[Path, tuple[str, Entry]] = field(default_factory=dict)
+    _seen: dict[Path, tuple[_Files, Entry]] = field(default_factory=dict)
+    _entries: list[Entry] = field(default_factory=list)
+
+    def manifests_are_as_before(self) -> bool:
+        """Whether manifests, environments and defaults are as the last look found them: an eighth of what a look costs.
+
+        It does not look at the code of projects.
+        """
+        return self._manifests == _manifests(Repository(self.root))
 
     def look(self) -> tuple[list[Entry], dict[str, str]]:
         """An entry per manifest in the order of their files, and what is wrong around all of them, by file.
@@ -75,35 +88,42 @@ class Survey:
         With a broken environment, or broken defaults, there are no entries: no manifest can be judged.
         """
         repository = Repository(self.root)
+        # Before the reading: what is written meanwhile is seen by the next look.
+        self._manifests = _manifests(repository)
         paths = repository.manifests()
         if not paths:
-            self._seen.clear()
+            self._seen = {}
             return [], {}
         try:
             surroundings = self._look_around(repository)
         except (ConfigError, ManifestError) as error:
             self._surroundings = None
             return [], {_file_of(error): str(error)}
-        seen = {path: self._look_at(path, surroundings) for path in paths}
-        self._seen = seen
-        return _without_twins([entry for _, entry in seen.values()], self.root), {}
+        shared = stats(*_shared(repository))
+        seen = {path: self._look_at(path, surroundings, shared) for path in paths}
+        if seen != self._seen:
+            self._seen, self._entries = seen, _without_twins([entry for _, entry in seen.values()], self.root)
+        return self._entries, {}
 
     def _look_around(self, repository: Repository) -> Surroundings:
-        now = fingerprint(repository.environments, repository.defaults, repository.defaults.with_suffix(".yml"))
+        now = stats(*_around(repository))
         if self._surroundings is None or now != self._environments:
-            self._seen.clear()
+            self._seen = {}
             self._surroundings = Surroundings.of(repository)
             self._environments = now
         return self._surroundings
 
-    def _look_at(self, path: Path, surroundings: Surroundings) -> tuple[str, Entry]:
-        fingerprinted, entry = self._seen.get(path, (None, None))
-        # Before the reading: what is written meanwhile is seen by the next look. So is what is known only afterwards:
-        # the folder of a project that is not called like its file, and whether it takes something that projects share.
-        now = _fingerprint(
-            path, entry.name if entry else path.stem, surroundings.repository, bool(entry and entry.shared)
-        )
-        return (now, entry) if entry and fingerprinted == now else (now, examine(path, surroundings))
+    def _look_at(self, path: Path, surroundings: Surroundings, shared: Stats) -> tuple[_Files, Entry]:
+        before = self._seen.get(path)
+        name = before[1].name if before else path.stem
+        folders = [surroundings.repository.folder_of(name)] if name and "/" not in name else []
+        # Before the reading, too. The folder of a project that is not called like its file is known only afterwards:
+        # the next look reads it again.
+        own = stats(path, *folders)
+        if before and before[0] == (own, shared if before[1].shared else ()):
+            return before
+        entry = examine(path, surroundings)
+        return (own, shared if entry.shared else ()), entry
 
 
 def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> Entry:
@@ -121,7 +141,8 @@ def examine(path: Path, surroundings: Surroundings, with_code: bool = True) -> E
         return replace(entry, problem=_told(loaded))
     folder = repository.folder_of(loaded.project.name)
     entry = replace(entry, shared=with_code and imports_shared(folder))
-    code = "".join(map(code_digest, [folder, *_shared(repository, entry.shared)])) if with_code else ""
+    folders = [folder, *(_shared(repository) if entry.shared else ())]
+    code = "".join(map(code_digest, folders)) if with_code else ""
     definition = Definition.of(loaded.project, surroundings.environment, entry.manifest, code)
     if with_code:
         problem, place = problem_of(definition.plan(repository.root, UNKNOWN_COMMIT))
@@ -137,14 +158,18 @@ def _file_of(error: ConfigError | ManifestError) -> str:
     return next(files, f"include/environments/{selected_name()}.yaml")
 
 
-def _fingerprint(path: Path, name: str | None, repository: Repository, shared: bool) -> str:
-    folders = [repository.folder_of(name)] if name and "/" not in name else []
-    return fingerprint(path, *folders, *_shared(repository, shared))
+def _manifests(repository: Repository) -> Stats:
+    return stats(repository.projects, *_around(repository))
 
 
-def _shared(repository: Repository, taken: bool) -> list[Path]:
-    """All of what projects share, for a project that takes something of it: what exactly is not followed here."""
-    return [repository.root / folder for folder in SHARED] if taken else []
+def _around(repository: Repository) -> list[Path]:
+    """What every manifest is read together with."""
+    return [repository.environments, repository.defaults, repository.defaults.with_suffix(".yml")]
+
+
+def _shared(repository: Repository) -> list[Path]:
+    """All of what projects share: which of it a project takes is not followed here."""
+    return [repository.root / folder for folder in SHARED]
 
 
 def _told(loaded: Loaded) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,13 +44,24 @@ class Repository:
 
     def folder_of(self, project: str) -> Path:
         """The code of a project; paths in its manifest are relative to this folder."""
-        return self.root / "include" / "pipelines" / project
+        return self.root / f"include/pipelines/{project}"
 
     def manifests(self) -> list[Path]:
-        """All manifest files, sorted by name."""
+        """All manifest files, sorted by name; raises ManifestError when their folder is there and cannot be read."""
         # A link that leads nowhere counts: it was meant to be a manifest, and somebody must be told.
-        named = (path for path in self.projects.glob("*") if path.suffix in SUFFIXES)
-        return sorted(path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
+        folder = self.projects
+        try:
+            with os.scandir(folder) as found:
+                named = [entry for entry in found if os.path.splitext(entry.name)[1] in SUFFIXES]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            # Not the same as no manifests: that would take every DAG away.
+            raise ManifestError([f"{folder}: {error.strerror}"]) from error
+        names = (
+            entry.name for entry in named if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+        )
+        return [folder / name for name in sorted(names)]
 
     def shown(self, path: Path) -> str:
         """A path as messages write it: relative to the repository where possible, so that it says the same anywhere."""

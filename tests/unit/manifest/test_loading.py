@@ -125,6 +125,15 @@ def test_all_errors_at_once(load: Load) -> None:
     assert str(caught.value).count("include/projects/prices.yaml:") == len(errors(loaded.diagnostics))
 
 
+def test_a_folder_of_manifests_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Else a share that fails would take every DAG away."""
+    (tmp_path / "include").mkdir()
+    assert Repository(tmp_path).manifests() == []
+    (tmp_path / "include/projects").symlink_to("projects")
+    with pytest.raises(ManifestError, match="include/projects: Too many levels of symbolic links"):
+        Repository(tmp_path).manifests()
+
+
 def test_a_link_may_lead_within_the_repository_and_not_out_of_it(
     load: Load, repository: Repository, tmp_path: Path
 ) -> None:

@@ -37,6 +37,29 @@ training:
     params: {data: "${env.data_root}/flights.csv", data_end: "${data.end}", history_days: 28}
 """
 
+# An image for each experiment; one of them has days of its own, and its backfills may go live.
+SEGMENTS = """\
+kind: Project
+name: segments
+owners: [{github: "@acme/travel", email: travel@example.com}]
+schedule: {cron: "0 4 * * *", start_date: 2026-11-01, window: 1d}
+experiments:
+  - name: Default
+  - name: Short Haul
+    schedule: {cron: "0 5 * * *"}
+training:
+  kfp:
+    pipeline: pipeline.py:train
+    params: {data: "${env.data_root}/flights.csv", data_end: "${data.end}", history_days: 28}
+evaluation: {metric: mae, direction: min, max: 60}
+image: {per: experiment, repository: ml/segments, dockerfile: Dockerfile, args: {BASE: "${env.base_image}"}}
+deploy:
+  spinnaker: {application: segments, pipeline: "deploy-${experiment.slug}"}
+  canary: false
+  judgment: false
+  backfill: newer
+"""
+
 # Trains until the file that its param names is there, and is judged afterwards; a room is told when it is late or done.
 PATIENT = """\
 kind: Project
@@ -179,13 +202,12 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: Callable[[], st
 
 
 def deployment(folder: Path) -> Path:
-    """This repository's dags and include in a folder of their own, with two projects more, and one that is broken."""
+    """This repository's dags and include in a folder of their own, with projects more, and one that is broken."""
     shutil.copytree(REPOSITORY / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "include", folder / "include", symlinks=True)
-    shutil.copytree(
-        folder / "include/pipelines/flight-delay", folder / "include/pipelines/delay-follower", symlinks=True
-    )
-    (folder / "include/projects/delay-follower.yaml").write_text(FOLLOWER)
+    for name, text in (("delay-follower", FOLLOWER), ("segments", SEGMENTS)):
+        shutil.copytree(folder / "include/pipelines/flight-delay", folder / f"include/pipelines/{name}", symlinks=True)
+        (folder / f"include/projects/{name}.yaml").write_text(text)
     (folder / "include/projects/broken.yaml").write_text(BROKEN)
     _add_patient(folder, "patient")
     return folder

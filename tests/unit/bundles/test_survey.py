@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mlfleet.bundles import survey as module
 from mlfleet.bundles.survey import Entry, Survey
 from tests.unit.bundles.conftest import Repo
 from tests.unit.manifest.samples import MINIMAL
+
+Read = Callable[[], set[str]]
 
 
 @pytest.fixture
@@ -22,28 +27,44 @@ def survey(repo: Repo) -> Survey:
     return Survey(repo.root)
 
 
-def look(survey: Survey) -> dict[str, Entry]:
-    entries, problems = survey.look()
-    assert problems == {}
-    return {entry.manifest: entry for entry in entries}
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Manifests in the order in which they are read; the real reading."""
+    found: list[str] = []
+
+    def examine(path: Path, *words: Any) -> Entry:
+        found.append(path.stem)
+        return real(path, *words)
+
+    real = module.examine
+    monkeypatch.setattr(module, "examine", examine)
+    return found
 
 
-def read_again(survey: Survey, before: dict[str, Entry]) -> set[str]:
-    """Manifests that this look has read, by the entries that it made."""
-    return {Path(manifest).stem for manifest, entry in look(survey).items() if entry is not before.get(manifest)}
+@pytest.fixture
+def read(survey: Survey, reads: list[str]) -> Read:
+    """Looks, and says which manifests that look has read."""
+
+    def look() -> set[str]:
+        reads.clear()
+        assert survey.look()[1] == {}
+        return set(reads)
+
+    return look
 
 
-def test_the_second_look_reads_nothing(survey: Survey) -> None:
+def test_the_second_look_reads_nothing(read: Read) -> None:
     """A fleet is read once when the processor starts, and not again when something has changed for the first time."""
-    assert read_again(survey, look(survey)) == set()
+    assert read() == {"prices", "cards", "toys"}
+    assert read() == set()
 
 
-def test_an_edited_manifest_is_read_again_alone(survey: Survey, repo: Repo) -> None:
-    before = look(survey)
+def test_an_edited_manifest_is_read_again_alone(survey: Survey, repo: Repo, read: Read) -> None:
+    read()
     assert survey.manifests_are_as_before()
     repo.write("cards", MINIMAL.replace("prices", "cards") + "tags: [new]\n")
     assert not survey.manifests_are_as_before()
-    assert read_again(survey, before) == {"cards"}
+    assert read() == {"cards"}
     assert survey.manifests_are_as_before()
 
 
@@ -58,29 +79,28 @@ def test_an_edited_manifest_is_read_again_alone(survey: Survey, repo: Repo) -> N
         ("include/projects/README.md", set()),
     ],
 )
-def test_what_a_file_is_read_for(survey: Survey, repo: Repo, file: str, expected: set[str]) -> None:
-    before = look(survey)
+def test_what_a_file_is_read_for(repo: Repo, read: Read, file: str, expected: set[str]) -> None:
+    read()
     path = repo.root / file
     path.parent.mkdir(exist_ok=True)
     path.write_text((path.read_text() if path.exists() else "") + "\n" if path.suffix != ".yaml" else YAML[path.stem])
-    assert read_again(survey, before) == expected
+    assert read() == expected
 
 
 YAML = {"dev": "name: dev\nvalues: {data_root: x, pipeline_root: x, base_image: x}\n", "defaults": "labels: {a: b}\n"}
 
 
-def test_a_project_that_is_not_called_like_its_file_is_watched_by_its_name(survey: Survey, repo: Repo) -> None:
+def test_a_project_that_is_not_called_like_its_file_is_watched_by_its_name(repo: Repo, read: Read) -> None:
     os.rename(repo.manifest("prices"), repo.manifest("other"))
-    look(survey)
-    before = look(survey)
-    assert read_again(survey, before) == set()
+    read()
+    read()
+    assert read() == set()
     (repo.root / "include/pipelines/prices/train.py").write_text("print('other')\n")
-    assert read_again(survey, before) == {"other"}
+    assert read() == {"other"}
 
 
-def test_a_project_that_is_gone(survey: Survey, repo: Repo) -> None:
-    before = look(survey)
+def test_a_project_that_is_gone(survey: Survey, repo: Repo, read: Read) -> None:
+    read()
     repo.manifest("toys").unlink()
     assert not survey.manifests_are_as_before()
-    after = look(survey)
-    assert set(before) - set(after) == {"include/projects/toys.yaml"}
+    assert [Path(entry.manifest).stem for entry in survey.look()[0]] == ["cards", "prices"]

@@ -136,7 +136,7 @@ class ManifestDagBundle(BaseDagBundle):
     def refresh(self) -> None:
         """Brings the newest version of the source and lays out what has changed."""
         with self._locked_with(self._source):
-            if not (self._last and stands_at(self._source, self._last[0])):
+            if not stands_at(self._source, self._source_version()):
                 self._source.refresh()
             self._lay_out()
         self._calm_until = time.monotonic() + self._interval

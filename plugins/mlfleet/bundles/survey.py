@@ -76,7 +76,7 @@ class Survey:
     _entries: list[Entry] = field(default_factory=list)
 
     def manifests_are_as_before(self) -> bool:
-        """Whether manifests, environments and defaults are as the last look found them: an eighth of what a look costs.
+        """Whether manifests, environments and defaults are as the last look found them: a twentieth of a look.
 
         It does not look at the code of projects.
         """

@@ -47,12 +47,15 @@ class Repository:
         return self.root / f"include/pipelines/{project}"
 
     def manifests(self) -> list[Path]:
-        """All manifest files, sorted by name; raises ManifestError when their folder is there and cannot be read."""
+        """All manifest files, sorted by name; raises ManifestError when their folder is there and cannot be read.
+
+        Hidden ones are none: editors keep their locks and copies beside the file.
+        """
         # A link that leads nowhere counts: it was meant to be a manifest, and somebody must be told.
         folder = self.projects
         try:
             with os.scandir(folder) as found:
-                named = [entry for entry in found if os.path.splitext(entry.name)[1] in SUFFIXES]
+                named = [entry for entry in found if entry.name.endswith(SUFFIXES) and not entry.name.startswith(".")]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

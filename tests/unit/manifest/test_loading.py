@@ -129,9 +129,17 @@ def test_a_folder_of_manifests_that_cannot_be_read_is_not_an_empty_one(tmp_path:
     """Else a share that fails would take every DAG away."""
     (tmp_path / "include").mkdir()
     assert Repository(tmp_path).manifests() == []
-    (tmp_path / "include/projects").symlink_to("projects")
+    (tmp_path / "include/projects").symlink_to("projects")  # a loop
     with pytest.raises(ManifestError, match="include/projects: Too many levels of symbolic links"):
         Repository(tmp_path).manifests()
+
+
+def test_what_an_editor_keeps_beside_a_manifest_is_none(repository: Repository) -> None:
+    before = repository.manifests()
+    (repository.projects / ".#prices.yaml").symlink_to("somebody@host.1234")
+    (repository.projects / ".prices.yaml").write_text("half")
+    (repository.projects / "lost.yaml").symlink_to("nowhere.yaml")
+    assert repository.manifests() == sorted([*before, repository.projects / "lost.yaml"])
 
 
 def test_a_link_may_lead_within_the_repository_and_not_out_of_it(

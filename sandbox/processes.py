@@ -25,11 +25,24 @@ def marked(home: Path) -> list[int]:
     return sorted(found)
 
 
+def live(pids: Iterable[int]) -> list[int]:
+    """Those that have not ended; one that only waits for its parent to take notice has.
+
+    A process that is about to end has lost its environment, and with it the mark, some time before it is gone.
+    """
+    return sorted(pid for pid in pids if _runs(Path(f"/proc/{pid}")))
+
+
+def _runs(process: Path) -> bool:
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def _carries(process: Path, wanted: bytes) -> bool:
     try:
-        if (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return False
-        return wanted in (process / "environ").read_bytes().split(b"\0")
+        return _runs(process) and wanted in (process / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
 

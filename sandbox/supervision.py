@@ -121,10 +121,11 @@ class Supervisor:
 
         Works also after supervisord was killed: whatever carries this sandbox's mark is ended by its id.
         """
+        known = set(processes.marked(self.settings.home))
         with contextlib.suppress(OSError, xmlrpc.client.Error):
             self._call("shutdown")
-            _until(lambda: not processes.marked(self.settings.home), 60)
-        left = processes.marked(self.settings.home)
+            _until(lambda: not processes.live(known | set(processes.marked(self.settings.home))), 60)
+        left = processes.live(known | set(processes.marked(self.settings.home)))
         processes.end(left)
         self._socket.unlink(missing_ok=True)
         return left

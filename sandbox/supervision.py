@@ -122,13 +122,17 @@ class Supervisor:
         Works also after supervisord was killed: whatever carries this sandbox's mark is ended by its id.
         """
         known = set(processes.marked(self.settings.home))
+
+        def left() -> list[int]:
+            return processes.live(known | set(processes.marked(self.settings.home)))
+
         with contextlib.suppress(OSError, xmlrpc.client.Error):
             self._call("shutdown")
-            _until(lambda: not processes.live(known | set(processes.marked(self.settings.home))), 60)
-        left = processes.live(known | set(processes.marked(self.settings.home)))
-        processes.end(left)
+            _until(lambda: not left(), 60)
+        ended = left()
+        processes.end(ended)
         self._socket.unlink(missing_ok=True)
-        return left
+        return ended
 
     def explain(self, service: Service, lines: int = 15) -> str:
         """The last lines of a service's log and where the whole of it is."""

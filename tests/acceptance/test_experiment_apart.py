@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +11,8 @@ import httpx
 import pytest
 
 from mlfleet.clients.retry import RetryPolicy
-from mlfleet.fleet.apply import Outcome, apply_steps, steps_of
 from mlfleet.fleet.connecting import Wire
-from mlfleet.fleet.preparing import prepare_environment
-from mlfleet.manifest.loading import Repository
-from tests.support.fleet import connections
+from tests.support.fleet import apply_repository, connections
 from tests.support.world import World, wait_for
 
 PROJECT = "segments"
@@ -45,11 +41,7 @@ def applied(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[str]
     (root / "include/environments/dev.yaml").write_text(PLACE.format(registry=world.settings.ports["registry"]))
     urls = {name: world.settings.url(name) for name in ("kfp", "spinnaker")}
     wire = Wire(connections(**urls), retry=RetryPolicy())
-    prepared = prepare_environment(Repository(root), "dev", wire)
-    done = steps_of(prepared.plan(), prune=False)
-    asyncio.run(apply_steps(done, prepared.systems))
-    assert len(done.of(Outcome.DONE)) == len(done.steps), done.steps
-    return sorted(f"{step.change.kind.value} {step.change.name}" for step in done.steps)
+    return sorted(f"{step.change.kind.value} {step.change.name}" for step in apply_repository(root, wire).steps)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from mlfleet.clients.retry import RetryPolicy
-from mlfleet.fleet.apply import Applied, Outcome, apply_steps, steps_of
+from mlfleet.fleet.apply import Applied
 from mlfleet.fleet.connecting import Wire
 from mlfleet.fleet.plan import Plan
 from mlfleet.fleet.preparing import prepare_environment
 from mlfleet.manifest.loading import Repository
-from tests.support.fleet import connections
+from tests.support.fleet import apply_repository, connections
 from tests.support.world import World
 
 POOLS = """\
@@ -37,11 +36,7 @@ def plan(root: Path, world: World) -> Plan:
 
 
 def apply(root: Path, world: World, prune: bool = False) -> Applied:
-    prepared = prepare_environment(Repository(root), "dev", wire(world))
-    applied = steps_of(prepared.plan(), prune=prune)
-    asyncio.run(apply_steps(applied, prepared.systems))
-    assert len(applied.of(Outcome.DONE)) == len(applied.steps), applied.steps
-    return applied
+    return apply_repository(root, wire(world), prune)
 
 
 @pytest.fixture

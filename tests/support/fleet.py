@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from mlfleet.clients.retry import RetryPolicy
+from mlfleet.fleet.apply import Applied, Outcome, apply_steps, steps_of
 from mlfleet.fleet.connecting import Wire
 from mlfleet.fleet.preparing import Prepared, prepare_environment
 from mlfleet.manifest.loading import Repository
@@ -80,6 +82,15 @@ def connections(**urls: str) -> dict[str, str]:
         f"AIRFLOW_CONN_{system.upper()}_DEFAULT": json.dumps({"conn_type": system, "host": url})
         for system, url in urls.items()
     }
+
+
+def apply_repository(root: Path, wire: Wire, prune: bool = False) -> Applied:
+    """What `mlfleet apply` does in development; every step must succeed."""
+    prepared = prepare_environment(Repository(root), "dev", wire)
+    applied = steps_of(prepared.plan(), prune=prune)
+    asyncio.run(apply_steps(applied, prepared.systems))
+    assert len(applied.of(Outcome.DONE)) == len(applied.steps), applied.steps
+    return applied
 
 
 class Crash(BaseException):

@@ -84,7 +84,7 @@ class ManifestDagBundle(BaseDagBundle):
         self._pinned = self.version if self.supports_versioning else None
         self._layout = Layout(self._folder())
         self._last: tuple[str | None, list[Entry], dict[str, str]] | None = None
-        self._calm_until = 0.0
+        self._calm_until: float | None = None  # None until a refresh has ended well
 
     @functools.cached_property
     def _source(self) -> BaseDagBundle:
@@ -135,6 +135,7 @@ class ManifestDagBundle(BaseDagBundle):
 
     def refresh(self) -> None:
         """Brings the newest version of the source and lays out what has changed."""
+        self._calm_until = None
         with self._locked_with(self._source):
             if not stands_at(self._source, self._source_version()):
                 self._source.refresh()
@@ -152,7 +153,7 @@ class ManifestDagBundle(BaseDagBundle):
 
     def _is_unchanged(self) -> bool:
         """Whether the manifests of a source without versions are as they were laid out, looked at once an interval."""
-        if self._project or not self._last or self.supports_versioning:
+        if self._project or self._calm_until is None or self.supports_versioning:
             return False
         if time.monotonic() >= self._calm_until:
             try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlfleet.bundles import ManifestDagBundle
+from mlfleet.bundles import ManifestDagBundle, branch
 from mlfleet.bundles.branch import stands_at
 from tests.support.git_server import GitServer, git_server
 from tests.unit.bundles.conftest import GIT, Repo, bag_of
@@ -75,6 +77,18 @@ def test_a_tag_that_has_moved_is_followed(git_repo: Repo) -> None:
 
 def test_a_plain_folder_has_no_branch(repo: Repo) -> None:
     assert not stands_at(repo.bundle()._source, "0" * 40)
+
+
+def test_a_server_that_never_answers_is_given_up(git_repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = bundle_of(git_repo)._source
+    commit = git_repo.git("rev-parse", "HEAD")
+    assert stands_at(source, commit)
+    monkeypatch.setattr(branch, "_TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source.bare_repo.remotes.origin.set_url(f"http://127.0.0.1:{silent.getsockname()[1]}/fleet.git")
+        began = time.monotonic()
+        assert not stands_at(source, commit)
+    assert time.monotonic() - began < 20
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from airflow.dag_processing.manager import DagFileProcessorManager
 
 from mlfleet.bundles import ManifestDagBundle
 from mlfleet.bundles.bundle import UNCHANGED
+from mlfleet.errors import ManifestError
 from tests.unit.bundles.conftest import Repo, bag_of, files
 from tests.unit.manifest.samples import MINIMAL
 
@@ -140,6 +141,20 @@ def test_a_source_that_fails_is_left_to_the_refresh(
     assert refreshed(bundle, INTERVAL)
     with pytest.raises(OSError, match="the share is gone"):
         bundle.refresh()
+
+
+def test_a_refresh_that_failed_is_tried_again_after_the_interval(
+    repo: Repo, bundle: ManifestDagBundle, clock: list[float]
+) -> None:
+    """Also when nothing changes any more: what it should have laid out is not there yet."""
+    projects = repo.manifest("cards").parent
+    shutil.rmtree(projects)
+    projects.symlink_to(projects.name)  # a loop, which cannot be read
+    with pytest.raises(ManifestError, match="symbolic links"):
+        bundle.refresh()
+    for _ in range(3):
+        clock.append(INTERVAL)
+        assert refreshed(bundle, INTERVAL)
 
 
 def test_a_git_source_has_versions_and_is_refreshed_as_ever(git_repo: Repo, clock: list[float]) -> None:

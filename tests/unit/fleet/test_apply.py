@@ -33,7 +33,7 @@ class System:
             raise error
 
     async def read(self, wanted: Sequence[Resource]) -> list[Found]:
-        raise NotImplementedError
+        raise AssertionError("apply reads nothing: the plan has")
 
     async def create(self, resource: Resource) -> None:
         await self._do("create", resource.name)

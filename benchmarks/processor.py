@@ -26,8 +26,8 @@ from fleets import repository
 from fleets.processor import SETTINGS, Database, Setup, cpu_of, environment, migrate, processor, wait
 from waits.world import postgres_programs, running_postgres
 
-GROUP = 8
-KEPT = "grouped"
+# Projects a file, as the bundle has it by default.
+KEPT = 1
 DATABASE = "Postgres" if postgres_programs() else "SQLite"
 BENCHMARKS = Path(__file__).resolve().parent
 
@@ -157,7 +157,7 @@ def main() -> None:
         results.append(measured)
         print(f"{DATABASE}: {measured}", flush=True)
     finding = {}
-    for setup in (Setup(GROUP, git=False), Setup(GROUP, git=True)) if options.starts else ():
+    for setup in (Setup(KEPT, git=False), Setup(KEPT, git=True)) if options.starts else ():
         finding[setup.source] = found = find_dag(setup, options)
         told = ", ".join(
             f"{when} {each['find_ms']:.1f} ms (own CPU {each['cpu_ms']:.1f})" for when, each in found.items()
@@ -165,11 +165,12 @@ def main() -> None:
         print(f"{setup.source:6} a worker finds its DAG among {options.workers}: {told}", flush=True)
     rows = {layout: [each for each in results if each.setup.layout == layout] for layout in ("one_each", "grouped")}
     print(json.dumps({layout: _figures(found) for layout, found in rows.items() if found}))
-    figures = _figures(rows[KEPT]) if rows[KEPT] else {}
+    kept = Setup(KEPT, git=False).layout
+    figures = _figures(rows[kept]) if rows[kept] else {}
     if finding:
         for name, when in (("find_dag_ms", "forked"), ("find_dag_cold_ms", "cold"), ("find_dag_first_ms", "first")):
             figures[name] = round(max(found[when]["find_ms"] for found in finding.values()), 1)
-    print(json.dumps({**figures, "layout": KEPT, "projects": options.projects, "database": DATABASE}))
+    print(json.dumps({**figures, "layout": kept, "projects": options.projects, "database": DATABASE}))
 
 
 def _figures(rows: list[Measured]) -> dict[str, float | str]:

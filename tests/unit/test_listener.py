@@ -1,9 +1,11 @@
-"""What the scheduler imports for the processes that it forks."""
+"""What a program imports for the processes of tasks that come from it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from airflow.listeners.listener import get_listener_manager
@@ -17,6 +19,19 @@ from types import SimpleNamespace
 from mlfleet import listener
 listener.on_starting(SimpleNamespace(job_type={job_type!r}))
 print([name for name in {names!r} if name in sys.modules])
+"""
+
+# As in apache-airflow-providers-celery 3.26: Airflow's command line, which asks the providers for their commands, and a
+# function that is declared as one, in a wrapper that hides its name.
+COMMAND = """
+import sys
+from argparse import Namespace
+sys.argv = ["/usr/local/bin/airflow", *{words!r}]
+import airflow.cli.cli_parser
+from airflow.utils.cli import action_cli
+def wrapper(args):
+    print([name for name in {names!r} if name in sys.modules])
+action_cli(check_db=False)(wrapper)(Namespace())
 """
 
 
@@ -46,3 +61,19 @@ def test_airflow_takes_it_from_the_plugin() -> None:
         manager.hook.on_starting(component=object())
     finally:
         manager.pm.unregister(listener)
+
+
+@pytest.mark.parametrize(
+    ("words", "imported"),
+    [
+        (["celery", "worker", "--queues", "default"], list(listener.PRELOADED)),
+        (["celery", "stop"], []),
+        (["scheduler"], []),
+    ],
+)
+def test_a_celery_worker_imports_it_before_it_forks(words: list[str], imported: list[str], tmp_path: Path) -> None:
+    program = COMMAND.format(words=words, names=listener.PRELOADED)
+    home = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True,
+                         env=home)  # fmt: skip
+    assert ran.stdout.splitlines()[-1] == str(imported)

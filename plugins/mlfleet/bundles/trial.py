@@ -15,7 +15,7 @@ import time
 import warnings
 
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.factory.dags import build_dags
+from mlfleet.factory.dags import build_dags, check
 from mlfleet.factory.foreign import ForeignCodeError
 from mlfleet.factory.plan import Plan
 
@@ -30,7 +30,7 @@ def problem_of(plan: Plan, seconds: float = SECONDS) -> tuple[str, str]:
 
 def _try(plan: Plan) -> tuple[str, str]:
     try:
-        build_dags(plan)
+        check(build_dags(plan))
     except ForeignCodeError as error:
         return str(error), error.place
     except (ConfigError, ManifestError) as error:

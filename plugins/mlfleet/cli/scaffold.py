@@ -14,10 +14,13 @@ from pathlib import Path
 import click
 
 from mlfleet.cli.columns import Columns
+from mlfleet.manifest.code import Unreadable, function_signature
 from mlfleet.manifest.loading import Repository
 from mlfleet.manifest.schema import schema_text
 
 TEMPLATES = Path(__file__).parent / "templates"
+# By their paths below ``include``.
+SHARED = TEMPLATES / "shared"
 _NOT_TEXT = frozenset({"yes", "no", "on", "off", "true", "false", "null"})  # of YAML 1.1
 # What each project links to, so that a fix reaches all of them; by their names in include/components.
 LINKS = {"serve.py": "model_server.py", "tracking.py": "polyaxon_tracking.py"}
@@ -52,6 +55,7 @@ def lay_out(repository: Repository, wishes: Wishes) -> list[Path]:
     for path in (folder, manifest, manifest.with_suffix(".yml")):
         if path.exists() or path.is_symlink():
             raise click.UsageError(f"{repository.shown(path)} is there already; choose another name")
+    _check_library(repository)
     written: list[Path] = []
     try:
         for shared, text in _shared(repository.root / "include").items():
@@ -86,15 +90,27 @@ def remove(written: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
+def _check_library(repository: Repository) -> None:
+    """The pipeline of a new project imports `component` and `HANDOVER` from it."""
+    library = repository.root / "include" / "pipelines" / "_lib" / "__init__.py"
+    if library.exists():
+        try:
+            function_signature(library, "component")
+        except Unreadable as error:
+            raise click.UsageError(
+                f"{repository.shown(library)} is not the library that the pipeline of a new project imports "
+                f"({error.summary}); give that package another name, and mlfleet brings its own"
+            ) from None
+
+
 def _shared(include: Path) -> dict[Path, str]:
     """What projects refer to and a repository of an installed mlfleet does not have yet, by path."""
     schema = include / "schema" / "mlfleet-v1.json"
     found = {} if schema.exists() else {schema: schema_text()}
-    for name in LINKS.values():
-        if not (include / "components" / name).exists():
-            found[include / "components" / name] = (TEMPLATES / "components" / f"{name}.tmpl").read_text(
-                encoding="utf-8"
-            )
+    for template in sorted(SHARED.rglob("*.tmpl")):
+        path = include / template.relative_to(SHARED).with_suffix("")
+        if not path.exists():
+            found[path] = template.read_text(encoding="utf-8")
     return found
 
 

@@ -69,9 +69,24 @@ def test_an_installed_mlfleet_brings_the_components_along(repository: Path) -> N
         assert not own.is_symlink()
         assert own.read_text() == (REPOSITORY / "include" / "components" / component).read_text()
         assert (repository / "include" / "pipelines" / "prices" / link).resolve() == own.resolve()
+    for name in ("__init__.py", "handover.py"):
+        shared = Path("include", "pipelines", "_lib", name)
+        assert (repository / shared).read_text() == (REPOSITORY / shared).read_text()
     own.write_text("# ours")
     assert new(repository, "more", "--owner", "@me") == 0
     assert own.read_text() == "# ours"
+
+
+def test_a_library_of_pipelines_that_is_another_one(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = repository / "include" / "pipelines" / "_lib" / "__init__.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("def of_ours():\n    pass\n")
+    before = files(repository)
+    assert new(repository, "prices", "--owner", "@me") == 64
+    assert "include/pipelines/_lib/__init__.py is not the library" in capsys.readouterr().err
+    assert files(repository) == before
+    library.write_text("from of_ours import component, HANDOVER\n")
+    assert new(repository, "prices", "--owner", "@me") == 0
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ import pickle
 from datetime import datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 import yaml
-from airflow.sdk import AssetAny, CronDataIntervalTimetable, CronTriggerTimetable
-from airflow.sdk.definitions.param import process_params
+from airflow.sdk import AssetAny, CronDataIntervalTimetable, CronTriggerTimetable, Param
+from airflow.sdk.definitions.param import ParamsDict, process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import Timetable as CoreTimetable
 
+from mlfleet.factory.dags import check
 from mlfleet.factory.retries import FleetRetryPolicy
 from mlfleet.factory.schedules import TimetableError
 from mlfleet.manifest.document import parse
@@ -323,6 +325,18 @@ def test_the_trigger_form() -> None:
     assert params.get_param("release").schema["enum"] == ["auto", "never"]
     assert (params["release"], params["window"], params["polyaxon.rounds"]) == ("auto", None, 5)
     assert list(dag_of(MINIMAL).params) == []
+
+
+def test_values_of_params_are_checked_apart_from_building() -> None:
+    """Airflow checks them whenever a DAG gets its params, which the factory leaves out; for others it still does."""
+    dag = dag_of(FULL)
+    wrong = ParamsDict({"release": Param("perhaps", enum=["auto", "never"])})
+    with attrs.validators.disabled():
+        dag.params = wrong
+    with pytest.raises(ParamValidationError, match="perhaps"):
+        check([dag])
+    with pytest.raises(ValueError, match="default values are not valid"):
+        dag.params = wrong
 
 
 @pytest.mark.parametrize(

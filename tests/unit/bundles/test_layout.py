@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from airflow.sdk import Param
 
 from mlfleet.bundles import ManifestDagBundle, layout, trial
 from mlfleet.errors import ManifestError
+from mlfleet.factory import dags
 from tests.unit.bundles.conftest import ROOT, Repo, bag_of, files
 from tests.unit.manifest.samples import FULL, MINIMAL
 
@@ -237,6 +239,18 @@ def test_a_fault_of_the_factory_stays_with_its_project(
     message = error_of(bundle, "broken/projects/cards.py")
     assert "error MF020: no DAG could be built" in message
     assert "RuntimeError: no such luck" in message
+
+
+def test_a_form_that_contradicts_itself_is_a_fault_of_the_factory(
+    repo: Repo, bundle: ManifestDagBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in a manifest makes one. Parsing does not check the values of params: here is where it must show."""
+    monkeypatch.setattr(dags, "form_of", lambda project: {"release": Param("perhaps", enum=["auto", "never"])})
+    repo.write("cards", MINIMAL.replace("prices", "cards") + "tags: [new]\n")
+    bundle.refresh()
+    message = error_of(bundle, "broken/projects/cards.py")
+    assert "error MF020: no DAG could be built" in message
+    assert "ParamValidationError: Invalid input for param release: 'perhaps' is not one of" in message
 
 
 def test_a_repository_without_manifests(tmp_path: Path, repo: Repo) -> None:

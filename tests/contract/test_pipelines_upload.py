@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -206,6 +207,25 @@ def test_main_goes_to_production_and_nowhere_else(clone: Clone, servers: dict[st
         clone.commit()
         assert clone.pipelines("upload", clone.names[0])[0] == 0
     assert len(names_of(servers["prod"], clone.names[0])) == 3
+
+
+def test_versions_of_one_second_have_no_order(clone: Clone, servers: dict[str, KFPSandbox]) -> None:
+    """KFP counts in seconds: whether the branch's newest version has this content cannot be told, so it is uploaded."""
+    name = clone.names[0]
+    clone.git("checkout", "--quiet", "-b", "tied")
+    assert clone.pipelines("upload", name)[0] == 0
+    spec = versions(servers["dev"], name)[0]["pipeline_spec"]
+    pipeline = servers["dev"].get(f"pipelines/names/{name}")["pipeline_id"]
+    other = json.loads(json.dumps(spec))
+    other["root"]["inputDefinitions"]["parameters"]["text"]["defaultValue"] = "other"
+    time.sleep(1.05 - time.time() % 1)
+    for number in range(6):
+        upload_by_hand(servers["dev"], pipeline, f"tied_{number:012d}", spec if number else other)
+    assert len({version["created_at"] for version in versions(servers["dev"], name)[:6]}) == 1
+    clone.put("README.md", "another commit\n")
+    clone.commit()
+    code, said = clone.pipelines("upload", name)
+    assert (code, said.splitlines()[-1]) == (0, "1 pipeline for dev: 1 uploaded")
 
 
 def test_another_sdk_alone_uploads_nothing(

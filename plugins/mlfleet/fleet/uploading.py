@@ -118,7 +118,9 @@ async def _same(
     alike = await client.list_versions(pipeline_id, [Predicate("name", f"{slug}_", "IS_SUBSTRING")], _NEWEST)
     of_branch = [version for version in alike if slug_in(version.name) == slug]
     if of_branch:
-        return of_branch[0] if _has(of_branch[0], compiled) else None
+        # KFP counts in seconds: among several of the newest one nobody can tell which came last.
+        newest = [version for version in of_branch if version.created_at == of_branch[0].created_at]
+        return newest[0] if all(_has(version, compiled) for version in newest) else None
     marked = await client.list_versions(pipeline_id, [Predicate("description", _mark(compiled), "IS_SUBSTRING")], 1)
     return next((version for version in marked if _has(version, compiled)), None)
 

@@ -8,7 +8,6 @@ executors start a task.
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import sys
@@ -21,12 +20,12 @@ def main() -> None:
     # What the supervisor of a worker has imported before it forks the process of a task.
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.sdk.execution_time import supervisor, task_runner  # noqa: F401
 
-    from mlfleet.listener import PRELOADED
+    from mlfleet.listener import preload
 
     if how == "forked":
-        for module in PRELOADED:
-            importlib.import_module(module)
+        preload()
     # As Airflow does before it forks (airflow/executors/local_executor.py): a collection would look at all of Airflow.
     gc.freeze()
     began, cpu = time.perf_counter(), time.process_time()

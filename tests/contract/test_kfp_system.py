@@ -19,7 +19,7 @@ from mlfleet.errors import ConfigError, JobFailed, SpecError
 from mlfleet.manifest.pipeline_versions import version_name
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobKey, JobState, TaskIdentity
-from mlfleet.remote.submission import OnFailed
+from mlfleet.remote.policies import OnFailed
 from mlfleet.remote.watching import End
 from mlfleet.systems.kfp import KFPSystem, run_id_for
 from mlfleet.systems.kfp_package import PipelinePackage, load_package

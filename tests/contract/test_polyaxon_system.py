@@ -17,7 +17,7 @@ from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import JobFailed, SpecError
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobState, TaskIdentity
-from mlfleet.remote.submission import OnFailed
+from mlfleet.remote.policies import OnFailed
 from mlfleet.remote.watching import End
 from mlfleet.systems.polyaxon import PolyaxonSystem
 from mlfleet.systems.polyaxon_operation import as_content, build_operation

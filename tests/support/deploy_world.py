@@ -22,8 +22,8 @@ from mlfleet.operators.spinnaker import SpinnakerDeployOperator
 from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobStatus
+from mlfleet.remote.policies import RerunMode
 from mlfleet.remote.polling import SharedPoll
-from mlfleet.remote.submission import RerunMode
 from mlfleet.remote.watching import End, Memory, Outcome, Watch
 from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
 from tests.support.adversity import Clock, Fault, Kill, Wire

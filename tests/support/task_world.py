@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from mlfleet.errors import MlfleetError
 from mlfleet.remote.decisions import Decision
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity
+from mlfleet.remote.policies import OnFailed, RerunMode
 from mlfleet.remote.record import note_end
-from mlfleet.remote.submission import OnFailed, RerunMode, Submission
+from mlfleet.remote.submission import Submission
 from tests.support.adversity import NOBODY, Fault, Kill, Records, Wire
 from tests.support.truth import Job, ServerModel, forget, visible
 

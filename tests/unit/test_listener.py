@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.listeners.listener import get_listener_manager
@@ -43,6 +45,25 @@ def test_only_the_scheduler_imports_what_builds_dags(job_type: str | None, impor
     program = LOOK.format(job_type=job_type, names=listener.PRELOADED)
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert ran.stdout.splitlines()[-1] == str(imported)
+
+
+@pytest.mark.parametrize(
+    ("config", "imported"),
+    [
+        ([{"name": "p", "kwargs": {"source": {"classpath": "airflow.providers.git.bundles.git.GitDagBundle"}}}], True),
+        ([{"name": "p", "kwargs": {"path": "/opt"}}, {"name": "other"}], False),
+        ([{"name": "p", "kwargs": {"source": {"classpath": "nobody.knows.This"}}}], False),
+        (["no bundle"], False),
+    ],
+)
+def test_the_source_of_a_bundle_is_imported_too(config: list[Any], imported: bool, tmp_path: Path) -> None:
+    """And a wrong one keeps no scheduler from starting."""
+    program = LOOK.format(job_type="SchedulerJob", names=["airflow.providers.git.bundles.git"])
+    home = {**os.environ, "AIRFLOW_HOME": str(tmp_path),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(config)}  # fmt: skip
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True,
+                         env=home)  # fmt: skip
+    assert ran.stdout.splitlines()[-1] == str(["airflow.providers.git.bundles.git"] if imported else [])
 
 
 def test_what_starts_a_task_has_no_job_type() -> None:

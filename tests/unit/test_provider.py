@@ -47,6 +47,8 @@ def test_modules_exist(kind: str) -> None:
         "image_labels",
         "release_policy",
         "released_data",
+        "releasing",
+        "waiting",
         "remote_job",
         "records",
         "sharing",

@@ -27,8 +27,7 @@ from mlfleet.bundles.definition import Definition
 from mlfleet.bundles.layout import Layout, file_names, possible_names
 from mlfleet.bundles.seen import Seen
 from mlfleet.errors import ConfigError, ManifestError
-from mlfleet.manifest.environments import selected_name
-from mlfleet.manifest.names import is_project_name
+from mlfleet.manifest.naming import is_project_name, selected_name
 from mlfleet.manifest.parts import project_of
 
 if TYPE_CHECKING:

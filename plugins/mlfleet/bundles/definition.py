@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import operator
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mlfleet.factory.plan import Plan
-from mlfleet.manifest.environments import Environment
-from mlfleet.manifest.models import Project
-from mlfleet.manifest.rendering import rendered
+from mlfleet.manifest import kept
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.environments import Environment
+    from mlfleet.manifest.models import Project
 
 _CHUNK = 1 << 20
 _name_of = operator.attrgetter("name")
@@ -24,15 +24,14 @@ _name_of = operator.attrgetter("name")
 Stats: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """What a DAG is built from; whoever reads one need not read or check a manifest again.
 
     ``name``         of the project, with which the ids of its DAGs begin
     ``manifest``     path of the manifest, relative to the repository
     ``environment``  name of the environment that it was resolved for
-    ``text``         JSON with ``project``, ``environment`` and ``resolved``, the project as YAML for people (making it
-                     is a quarter of building a DAG); equal manifests give equal text
+    ``text``         JSON with ``project`` and ``environment`` (`manifest.kept`), and with ``resolved``, the project as
+                     YAML for people (making it is a quarter of building a DAG); equal manifests give equal text
     ``digest``       of all that and of the project's code, 32 hexadecimal digits
     ``commit``       of the code that belongs to it, where that is not what the source shows now
     """
@@ -47,21 +46,23 @@ class Definition:
     @classmethod
     def of(cls, project: Project, environment: Environment, manifest: str, code: str = "") -> Definition:
         """The definition of a checked project; ``code`` is the digest of its folder."""
-        data = {
-            "project": project.model_dump(mode="json", by_alias=True, exclude_none=True),
-            "environment": environment.model_dump(mode="json"),
-            "resolved": rendered(project),
-        }
-        text = json.dumps(data, sort_keys=True, indent=1)
+        from mlfleet.manifest.rendering import rendered
+
+        text = kept.dump({"project": project, "environment": environment, "resolved": rendered(project)})
         told = "\0".join((project.name, manifest, environment.name, text, code))
         digest = hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
         return cls(project.name, manifest, environment.name, text, digest)
 
     def plan(self, root: Path, commit: str) -> Plan:
         """What the factory builds the DAG from; ``root`` is the repository that holds the project's code."""
-        data = json.loads(self.text)
-        project, environment = Project.model_validate(data["project"]), Environment.model_validate(data["environment"])
-        # A file that an older version of mlfleet has laid out has no `resolved`.
+        data = kept.load(self.text)
+        project, environment = data["project"], data["environment"]
+        if not isinstance(project, kept.Kept):
+            # Laid out by a mlfleet that kept sections as manifests have them.
+            from mlfleet.manifest.environments import Environment
+            from mlfleet.manifest.models import Project
+
+            project, environment = Project.model_validate(project), Environment.model_validate(environment)
         return Plan(project, environment, self.manifest, self.commit or commit, root, data.get("resolved"))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlfleet.bundles.definition import Definition
@@ -57,7 +57,7 @@ class History:
             except (ConfigError, ManifestError):
                 return None
             definition = examine(root / manifest, surroundings).definition
-        return replace(definition, commit=commit) if definition else None
+        return definition._replace(commit=commit) if definition else None
 
     def _lay_out(self, commit: str, root: Path) -> bool:
         """Writes ``include`` as of the commit below ``root``; False when the commit has none."""

@@ -15,9 +15,10 @@ from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest.code import SHARED, imports_shared
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.document import Document, at, parse
-from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment, selected_name
+from mlfleet.manifest.environments import SUFFIXES, Environment, load_environment, select_environment
 from mlfleet.manifest.known import UNKNOWN_COMMIT
 from mlfleet.manifest.loading import Loaded, Repository, load_defaults, load_manifest
+from mlfleet.manifest.naming import selected_name
 from mlfleet.manifest.schedule_checks import schedules_of
 from mlfleet.manifest.step_checks import steps_of
 

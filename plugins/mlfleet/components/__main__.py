@@ -14,7 +14,7 @@ from typing import Any
 
 from mlfleet.components.polyaxon_job import JobRequest, KFPStep
 from mlfleet.components.running import Addresses, clone_repository, polyaxon_job
-from mlfleet.remote.submission import OnFailed
+from mlfleet.remote.policies import OnFailed
 
 
 def main(argv: Sequence[str] | None = None) -> int:

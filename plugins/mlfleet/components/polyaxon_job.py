@@ -25,9 +25,10 @@ from mlfleet.errors import ConfigError, MlfleetError
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobState, JobStatus, TaskIdentity, spec_digest
 from mlfleet.remote.logs import MAX_BYTES
+from mlfleet.remote.policies import OnFailed
 from mlfleet.remote.polling import SharedPoll
 from mlfleet.remote.recovery import recover
-from mlfleet.remote.submission import OnFailed, Submission
+from mlfleet.remote.submission import Submission
 from mlfleet.remote.watching import End, Outcome, Watch
 from mlfleet.systems.polyaxon import PolyaxonSystem
 from mlfleet.systems.polyaxon_operation import as_content, build_operation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import attrs
@@ -25,7 +24,6 @@ from mlfleet.factory.schedules import released_asset, schedule_of, start_of
 from mlfleet.factory.steps import steps_at
 from mlfleet.factory.training import Trained, train
 from mlfleet.manifest.parts import parts_of
-from mlfleet.manifest.rendering import rendered
 from mlfleet.operators.base import REPOSITORY_ATTRIBUTE
 
 
@@ -35,10 +33,12 @@ def build_dags(plan: Plan, wanted: str | None = None) -> list[DAG]:
     Raises ConfigError for what only shows when it is built.
     """
     parts = parts_of(plan.project)
-    if len(parts) > 1 and plan.resolved is None:
-        # Each DAG shows the whole manifest.
-        plan = replace(plan, resolved=rendered(plan.project))
-    return [_dag(replace(plan, project=part.project), part.dag_id) for part in parts if wanted in (None, part.dag_id)]
+    if plan.resolved is None:
+        # Here, because each DAG shows the whole manifest.
+        from mlfleet.manifest.rendering import rendered
+
+        plan = plan._replace(resolved=rendered(plan.project))
+    return [_dag(plan._replace(project=part.project), part.dag_id) for part in parts if wanted in (None, part.dag_id)]
 
 
 def check(dags: Iterable[DAG]) -> None:
@@ -60,7 +60,7 @@ def _dag(plan: Plan, dag_id: str) -> DAG:
         # One release at a time per project is a rule of the design: more only where nothing is deployed (`checks`).
         max_active_runs=project.schedule.max_active_runs if project.schedule else 1,
         default_args=_default_args(plan),
-        doc_md=documentation_of(dag_id, project, plan.environment, plan.manifest, plan.resolved),
+        doc_md=documentation_of(dag_id, project, plan.environment, plan.manifest, plan.resolved or ""),
         owner_links=owner_links_of(project),
         dag_display_name=project.title or project.name,
         tags=tags_of(project),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TaskGroup
 
 from mlfleet.factory.facts import references_of
 from mlfleet.factory.plan import Plan
-from mlfleet.manifest.data import DataRequirement
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.data import DataRequirement
 
 GROUP = "data"
 
@@ -33,9 +35,9 @@ def _sensor(plan: Plan, requirement: DataRequirement) -> BaseOperator:
         **plan.common(GROUP),
     }
     if requirement.asset:
-        return AssetEventSensor(**requirement.asset.model_dump(), **common)
+        return AssetEventSensor(**dict(requirement.asset), **common)
     common["gcp_conn_id"] = plan.environment.connections.google
     if requirement.gcs:
-        return GCSObjectSensor(**requirement.gcs.model_dump(), **common)
+        return GCSObjectSensor(**dict(requirement.gcs), **common)
     assert requirement.bigquery is not None, "`checks` has seen to it"
-    return BigQueryPartitionSensor(**requirement.bigquery.model_dump(), **common)
+    return BigQueryPartitionSensor(**dict(requirement.bigquery), **common)

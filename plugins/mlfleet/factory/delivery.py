@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseOperator, Label
 
@@ -13,16 +12,17 @@ from mlfleet.factory.facts import ordered, references_of
 from mlfleet.factory.plan import Plan
 from mlfleet.factory.schedules import released_asset
 from mlfleet.factory.training import Trained, group_of
-from mlfleet.manifest.image_checks import BASE
-from mlfleet.manifest.models import Deploy, Evaluation, Experiment, Image, Project
+from mlfleet.manifest.naming import BASE, NEVER, NEWER
 from mlfleet.manifest.parts import deliveries_of
 from mlfleet.operators.evaluate import EvaluateOperator
 from mlfleet.operators.image import BuildImageOperator
 from mlfleet.operators.release import ReleaseOperator
-from mlfleet.operators.release_policy import NEVER, NEWER
 from mlfleet.operators.spinnaker import SpinnakerDeployOperator
 from mlfleet.sensors.container_registry import ImageSensor
-from mlfleet.systems.live_image import DATA_END, DATA_START
+from mlfleet.systems.labels import DATA_END, DATA_START
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Deploy, Evaluation, Experiment, Image, Project
 
 EVALUATE, BUILD, VERIFY, RELEASE, DEPLOY = "evaluate", "build_image", "verify_image", "release", "deploy"
 
@@ -34,8 +34,7 @@ _LABELS = {
 }
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The tasks that follow the training of some experiments, one after the other."""
 
     slugs: tuple[str, ...]
@@ -43,8 +42,7 @@ class Delivery:
     last: BaseOperator
 
 
-@dataclass(frozen=True)
-class _Chain:
+class _Chain(NamedTuple):
     """What the tasks of one delivery know together.
 
     ``project``     with the experiments of this delivery
@@ -124,7 +122,7 @@ def _condition(chain: _Chain) -> str:
 
 
 def _evaluate(chain: _Chain, section: Evaluation) -> EvaluateOperator:
-    bound = section.model_dump(exclude={"min_improvement"})
+    bound = {name: value for name, value in section if name != "min_improvement"}
     return EvaluateOperator(
         task_id=EVALUATE,
         evaluations=[{"experiment": slug, "task_id": task, **bound} for slug, task in _last_tasks(chain).items()],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.known import static_references
-from mlfleet.manifest.models import Experiment, Owner, Project
 from mlfleet.manifest.parts import deliveries_of
-from mlfleet.manifest.rendering import rendered
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.environments import Environment
+    from mlfleet.manifest.models import Experiment, Owner, Project
 
 
 def tags_of(project: Project) -> list[str]:
@@ -24,12 +25,10 @@ def owner_links_of(project: Project) -> dict[str, str]:
     return {first.github: first.oncall or _github_page(first)}
 
 
-def documentation_of(
-    dag_id: str, project: Project, environment: Environment, manifest: str, resolved: str | None = None
-) -> str:
+def documentation_of(dag_id: str, project: Project, environment: Environment, manifest: str, resolved: str) -> str:
     """Markdown for the DAG's page; the manifest stands at its end, so that a changed one is a new DAG version.
 
-    ``resolved`` is what `rendered` gives, if it is known.
+    ``resolved`` is the whole project as YAML.
     """
     lines = [f"# {project.title or project.name}", ""]
     if project.description:
@@ -45,7 +44,7 @@ def documentation_of(
         f"Generated from `{manifest}`; defaults are filled in:",
         "",
         "```yaml",
-        (resolved or rendered(project)).rstrip(),
+        resolved.rstrip(),
         "```",
     ]
     return "\n".join(lines)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
 
-from mlfleet.manifest.models import Project
-from mlfleet.operators.base import param_of
-from mlfleet.operators.release import RELEASE_PARAM
-from mlfleet.operators.run_values import WINDOW_PARAM
+from mlfleet.operators.base import RELEASE_PARAM, WINDOW_PARAM, param_of
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Project
 
 # JSON Schema's names; bool stands before int, of which it is one.
 _TYPES: tuple[tuple[type, str], ...] = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from mlfleet.manifest.models import Project
-from mlfleet.manifest.values import format_duration
+from mlfleet.manifest.naming import format_duration
 from mlfleet.notifications.webhook import WebhookNotifier, late
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Project
 
 _ENDS = {"failure": "failed", "success": "succeeded"}
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlfleet.factory.retries import FleetRetryPolicy
-from mlfleet.manifest.environments import Environment
-from mlfleet.manifest.models import Project
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.environments import Environment
+    from mlfleet.manifest.models import Project
 
 RETRIES = FleetRetryPolicy()
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """One DAG to build.
 
     ``manifest``  path of the manifest, relative to the repository

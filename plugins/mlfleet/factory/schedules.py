@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import Asset, AssetAny, CronDataIntervalTimetable
@@ -11,8 +11,10 @@ from airflow.sdk.bases.timetable import BaseTimetable
 from pendulum.tz.timezone import Timezone
 
 from mlfleet.factory.foreign import ForeignCodeError
-from mlfleet.manifest.models import Project
-from mlfleet.manifest.scheduling import Timetable
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Project
+    from mlfleet.manifest.scheduling import Timetable
 
 
 class TimetableError(ForeignCodeError):

@@ -7,14 +7,16 @@ import importlib.util
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from mlfleet.factory.foreign import ForeignCodeError
 from mlfleet.factory.plan import RETRIES, Plan
-from mlfleet.manifest.models import Step
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Step
 
 Task = BaseOperator | MappedOperator
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseOperator, TaskGroup
 
 from mlfleet.factory.facts import ordered
 from mlfleet.factory.plan import Plan
 from mlfleet.manifest.known import static_references
-from mlfleet.manifest.models import Experiment
-from mlfleet.manifest.training import KFPTraining, KFPVersion, PolyaxonTraining
 from mlfleet.operators.kfp import KFPRunOperator
 from mlfleet.operators.polyaxon import PolyaxonRunOperator
 from mlfleet.systems.polyaxon_training import matrix_of, settings_of
 
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Experiment
+    from mlfleet.manifest.training import KFPTraining, KFPVersion, PolyaxonTraining
 
-@dataclass(frozen=True)
-class Trained:
+
+class Trained(NamedTuple):
     """The task group of an experiment with its first and its last task."""
 
     group: TaskGroup
@@ -64,7 +64,7 @@ def _polyaxon(plan: Plan, experiment: Experiment, section: PolyaxonTraining) -> 
         files={name: plan.file(name) for name in section.files},
         params=ordered(section.params),
         matrix=ordered(matrix_of(section)),
-        best_by=section.best_by.model_dump() if section.best_by else None,
+        best_by=dict(section.best_by) if section.best_by else None,
         settings=ordered(settings_of(plan.environment, section, plan.file("").rstrip("/"))),
         references=_references(plan, experiment, {}),
         polyaxon_conn_id=plan.environment.connections.polyaxon,
@@ -94,7 +94,7 @@ def _kfp(plan: Plan, experiment: Experiment, section: KFPTraining, earlier: dict
 
 
 def _version(plan: Plan, section: KFPVersion) -> dict[str, str]:
-    selector = section.model_dump(exclude_none=True)
+    selector = {name: value for name, value in section if value is not None}
     return {"pipeline": plan.project.name, **selector}
 
 

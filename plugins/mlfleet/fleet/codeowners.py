@@ -17,8 +17,9 @@ from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.fleet.git import Git
 from mlfleet.manifest.diagnostics import Diagnostic, errors
 from mlfleet.manifest.document import at
-from mlfleet.manifest.environments import environment_names, selected_name
+from mlfleet.manifest.environments import environment_names
 from mlfleet.manifest.loading import Fleet, Loaded, Repository, load_fleet
+from mlfleet.manifest.naming import selected_name
 
 FILE = ".github/CODEOWNERS"
 BEGIN = "# BEGIN mlfleet: from the manifests' owners, written by `mlfleet codeowners`"

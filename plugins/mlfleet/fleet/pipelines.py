@@ -18,9 +18,9 @@ from mlfleet.fleet.git import Git
 from mlfleet.fleet.trees import Tree, Trees
 from mlfleet.manifest.diagnostics import Diagnostic
 from mlfleet.manifest.document import Document, at, parse
-from mlfleet.manifest.environments import DEFAULT, SUFFIXES
+from mlfleet.manifest.environments import SUFFIXES
 from mlfleet.manifest.layers import resolve
-from mlfleet.manifest.names import is_project_name
+from mlfleet.manifest.naming import DEFAULT, is_project_name
 
 _PROJECTS, _ENVIRONMENTS, _DEFAULTS = "include/projects", "include/environments", "include/defaults.yaml"
 # The compiler and what it stands on.

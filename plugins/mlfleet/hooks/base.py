@@ -1,4 +1,7 @@
-"""What the hooks share: from an Airflow connection to an address, credentials and a client."""
+"""What the hooks share: from an Airflow connection to an address, credentials and a client.
+
+Operators name their hook, and every process that builds a DAG imports them: clients are imported when one is made.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-import httpx
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from mlfleet.clients.auth import Credentials
-from mlfleet.clients.connections import base_url, example, http_client, variable_of
-from mlfleet.clients.http import HttpClient, SystemClient
-from mlfleet.clients.retry import RetryPolicy
 from mlfleet.errors import ConfigError, MlfleetError
 
 if TYPE_CHECKING:
+    import httpx
     from airflow.sdk import Connection
 
-C = TypeVar("C", bound=SystemClient)
+    from mlfleet.clients.auth import Credentials
+    from mlfleet.clients.http import HttpClient, SystemClient
+    from mlfleet.clients.retry import RetryPolicy
+
+C = TypeVar("C", bound="SystemClient")
 
 
 class SystemHook(BaseHook, Generic[C]):
@@ -100,6 +103,8 @@ class SystemHook(BaseHook, Generic[C]):
         retry: RetryPolicy | None = None,
     ) -> HttpClient:
         """The HTTP core for this connection."""
+        from mlfleet.clients.connections import http_client
+
         return http_client(
             connection,
             extra,
@@ -113,6 +118,8 @@ class SystemHook(BaseHook, Generic[C]):
 
     def base_url(self, connection: Connection) -> str:
         """See `mlfleet.clients.connections.base_url`."""
+        from mlfleet.clients.connections import base_url
+
         return base_url(connection, self.conn_id, self._hint())
 
     def _missing(self) -> ConfigError:
@@ -123,6 +130,8 @@ class SystemHook(BaseHook, Generic[C]):
         )
 
     def _hint(self) -> str:
+        from mlfleet.clients.connections import example, variable_of
+
         variable = variable_of(self.conn_id)
         return (
             f"Add it under Admin > Connections (type {self.conn_type}), or set {variable}='{example(self.conn_type)}'"

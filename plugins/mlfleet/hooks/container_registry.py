@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.auth import Credentials
-from mlfleet.clients.container_registry import ContainerRegistryClient
 from mlfleet.hooks.base import SystemHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from mlfleet.clients.container_registry import ContainerRegistryClient
 
-class ContainerRegistryHook(SystemHook[ContainerRegistryClient]):
+
+class ContainerRegistryHook(SystemHook["ContainerRegistryClient"]):
     """A registry; :attr:`address` is the ``host:port`` that stands before the repository in an image's name."""
 
     default_conn_name = "container_registry_default"
@@ -22,6 +22,9 @@ class ContainerRegistryHook(SystemHook[ContainerRegistryClient]):
 
     def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> ContainerRegistryClient:
         """A password without a login is a ready access token."""
+        from mlfleet.clients.auth import Credentials
+        from mlfleet.clients.container_registry import ContainerRegistryClient
+
         login, password = connection.login or "", connection.password or ""
         http = self.http(connection, extra, Credentials.none())
         if login:

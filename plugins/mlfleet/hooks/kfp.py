@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.connections import token_credentials
-from mlfleet.clients.kfp import KFPClient
 from mlfleet.hooks.base import SystemHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from mlfleet.clients.kfp import KFPClient
 
-class KFPHook(SystemHook[KFPClient]):
+
+class KFPHook(SystemHook["KFPClient"]):
     """A KFP API server; extra: ``namespace`` (multi-user mode), ``ui_url``, ``verify_ssl``.
 
     Behind Kubeflow the host is ``<host>/pipeline`` (kfp.md 4).
@@ -25,6 +25,9 @@ class KFPHook(SystemHook[KFPClient]):
 
     def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> KFPClient:
         """Single-user servers take no token."""
+        from mlfleet.clients.connections import token_credentials
+        from mlfleet.clients.kfp import KFPClient
+
         return KFPClient(
             self.http(connection, extra, token_credentials(connection)),
             namespace=extra.get("namespace") or None,

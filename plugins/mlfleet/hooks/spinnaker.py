@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.connections import spinnaker_credentials
-from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.hooks.base import SystemHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from mlfleet.clients.spinnaker import SpinnakerClient
 
-class SpinnakerHook(SystemHook[SpinnakerClient]):
+
+class SpinnakerHook(SystemHook["SpinnakerClient"]):
     """A Gate; extra: ``deck_url``, ``auth`` (none, basic, token, bearer; chosen by what is filled in), ``verify_ssl``.
 
     ``token`` is an API token of Gate (``X-Spinnaker-Token``, since 2026.2), ``bearer`` one of the identity provider
@@ -26,6 +26,9 @@ class SpinnakerHook(SystemHook[SpinnakerClient]):
 
     def make_client(self, connection: Connection, extra: Mapping[str, Any]) -> SpinnakerClient:
         """Raises ConfigError for an unknown ``auth``."""
+        from mlfleet.clients.connections import spinnaker_credentials
+        from mlfleet.clients.spinnaker import SpinnakerClient
+
         http = self.http(connection, extra, spinnaker_credentials(connection, extra, self.conn_id))
         return SpinnakerClient(http, deck_url=extra.get("deck_url") or "")
 

@@ -18,11 +18,11 @@ from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at, dotted
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.image_checks import check_base, check_image
+from mlfleet.manifest.naming import slug_of
 from mlfleet.manifest.schedule_checks import check_schedules
 from mlfleet.manifest.step_checks import check_step_code, check_steps, steps_of
 from mlfleet.manifest.tasks import ALL, tasks_of
 from mlfleet.manifest.training_checks import check_build_context, check_training
-from mlfleet.manifest.values import slug_of
 
 # Ids of the tasks after training, which no task group of an experiment may take.
 RESERVED_SLUGS = frozenset(("evaluate", "release", "deploy"))

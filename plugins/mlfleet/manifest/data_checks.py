@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at
+from mlfleet.manifest.naming import slug_of
 from mlfleet.manifest.tasks import DATA
-from mlfleet.manifest.values import slug_of
 
 _KINDS = ("gcs", "bigquery", "asset")
 

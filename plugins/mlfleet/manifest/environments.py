@@ -20,7 +20,6 @@ runs, or a plan is made, so a manifest can be checked where it is not set.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -32,12 +31,11 @@ from mlfleet.manifest import references
 from mlfleet.manifest.diagnostics import Diagnostic, errors, nearest
 from mlfleet.manifest.document import Document, parse
 from mlfleet.manifest.names import ProjectName, RelativePath, Url
+from mlfleet.manifest.naming import VARIABLE, selected_name
 from mlfleet.manifest.sections import Section
 from mlfleet.manifest.translate import report
 from mlfleet.manifest.values import Text
 
-VARIABLE = "MLFLEET_ENV"
-DEFAULT = "dev"
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -180,11 +178,6 @@ def load_environment(path: Path, shown_as: str = "") -> tuple[Environment | None
                         f"name: {path.stem}")  # fmt: skip
     _check_values(document, environment)
     return (None if errors(document.diagnostics) else environment), document.diagnostics
-
-
-def selected_name(environ: Mapping[str, str] | None = None) -> str:
-    """What ``MLFLEET_ENV`` names, else dev."""
-    return (os.environ if environ is None else environ).get(VARIABLE) or DEFAULT
 
 
 def select_environment(folder: Path, environ: Mapping[str, str] | None = None, name: str = "") -> Environment:

@@ -7,9 +7,8 @@ from pathlib import Path as FilePath
 
 from mlfleet.manifest.diagnostics import Severity
 from mlfleet.manifest.document import Document, at
+from mlfleet.manifest.naming import BASE
 
-# The build argument that `image.base` gives.
-BASE = "BASE"
 _USES_BASE = re.compile(rb"^[ \t]*FROM[ \t].*\$(BASE\b|\{BASE[:}])", re.IGNORECASE | re.MULTILINE)
 _MAX_BYTES = 256 * 1024
 

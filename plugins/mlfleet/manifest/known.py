@@ -6,10 +6,11 @@ import functools
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlfleet.manifest.environments import Environment
-from mlfleet.manifest.models import Experiment, Project
+if TYPE_CHECKING:
+    from mlfleet.manifest.environments import Environment
+    from mlfleet.manifest.models import Experiment, Project
 
 COMMIT_VARIABLE = "MLFLEET_COMMIT"
 UNKNOWN_COMMIT = "unknown"

@@ -13,10 +13,10 @@ from mlfleet.errors import ManifestError
 from mlfleet.manifest.checks import Surroundings, check
 from mlfleet.manifest.diagnostics import Diagnostic, Severity, errors, nearest
 from mlfleet.manifest.document import MAX_BYTES, Document, at, parse, place_at_end
-from mlfleet.manifest.environments import SUFFIXES, Environment, environment_names, load_environment, selected_name
+from mlfleet.manifest.environments import SUFFIXES, Environment, environment_names, load_environment
 from mlfleet.manifest.layers import check_defaults, check_targets, environments_of, resolve
 from mlfleet.manifest.models import Manifest, Project
-from mlfleet.manifest.names import is_project_name
+from mlfleet.manifest.naming import is_project_name, selected_name
 from mlfleet.manifest.schedule_checks import awaited_projects
 from mlfleet.manifest.translate import report
 

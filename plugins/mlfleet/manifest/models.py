@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from mlfleet.manifest.data import DataRequirement
+from mlfleet.manifest.derived import ExperimentTraits, ProjectTraits
 from mlfleet.manifest.names import (
     GitHubName,
     ImageReference,
@@ -28,8 +29,8 @@ from mlfleet.manifest.names import (
 )
 from mlfleet.manifest.scheduling import Schedule, ScheduleOverride
 from mlfleet.manifest.sections import Direction, Params, Section
-from mlfleet.manifest.training import Training, TrainingOverride, overridden
-from mlfleet.manifest.values import Duration, ExperimentName, TagPattern, Text, slug_of
+from mlfleet.manifest.training import Training, TrainingOverride
+from mlfleet.manifest.values import Duration, ExperimentName, TagPattern, Text
 
 
 class Owner(Section):
@@ -49,7 +50,7 @@ class Link(Section):
     url: Url
 
 
-class Experiment(Section):
+class Experiment(ExperimentTraits, Section):
     """One model of the project; its params are read as ``${experiment.params.<name>}``.
 
     With a ``schedule`` of its own it has a DAG of its own, see `parts`.
@@ -60,11 +61,6 @@ class Experiment(Section):
     enabled: bool = True
     schedule: ScheduleOverride | None = None
     training: TrainingOverride | None = None
-
-    @property
-    def slug(self) -> str:
-        """Id of the experiment's task group."""
-        return slug_of(self.name)
 
 
 class Evaluation(Section):
@@ -175,7 +171,7 @@ class Pools(Section):
     deploy: Text | None = None
 
 
-class Project(Section):
+class Project(ProjectTraits, Section):
     """One ML project: the whole manifest."""
 
     api_version: Literal["mlfleet/v1"] = Field(default="mlfleet/v1", alias="apiVersion")
@@ -206,30 +202,6 @@ class Project(Section):
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if not str(key).startswith("x-")}
         return data
-
-    def training_of(self, experiment: Experiment) -> Training | None:
-        """How an experiment is trained: as the project says, but for what it says itself."""
-        if self.training is None or experiment.training is None:
-            return self.training
-        own, common = experiment.training, self.training
-        return Training(
-            polyaxon=overridden(common.polyaxon, own.polyaxon), kfp=overridden(common.kfp, own.kfp)
-        )  # fmt: skip
-
-    def kfp_experiment(self, experiment: Experiment) -> str:
-        """The name of the KFP experiment that holds an experiment's runs: at most 127 characters of ASCII."""
-        return f"{self.name}.{experiment.slug}"
-
-    @property
-    def runs_foreign_code(self) -> bool:
-        """Whether building its DAG runs code that is neither mlfleet's nor Airflow's."""
-        schedules = (self.schedule, *(experiment.schedule for experiment in self.experiments))
-        return bool(self.steps or any(schedule and schedule.timetable for schedule in schedules))
-
-    @property
-    def window(self) -> datetime.timedelta:
-        """How far back a run without a data interval reaches."""
-        return (self.schedule or Schedule()).window
 
 
 class Manifest(Project):

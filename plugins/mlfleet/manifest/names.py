@@ -9,12 +9,8 @@ from typing import Annotated, cast
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic.fields import FieldInfo
 
-from mlfleet.manifest.values import slug_of, wrong
-
-
-def is_project_name(name: object) -> bool:
-    """Whether this can be the name of a project, and so a DAG id, a folder and an image label."""
-    return isinstance(name, str) and bool(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name))
+from mlfleet.manifest.naming import is_project_name, slug_of
+from mlfleet.manifest.values import wrong
 
 
 def _check_project_name(name: str) -> str:

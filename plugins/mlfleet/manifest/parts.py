@@ -5,18 +5,17 @@ Each is told as the project that it would be by itself, so that whoever reads on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlfleet.manifest.models import Experiment, Project
-from mlfleet.manifest.references import resolve
-from mlfleet.manifest.scheduling import rescheduled
+from mlfleet.manifest.derived import rescheduled
+
+if TYPE_CHECKING:
+    from mlfleet.manifest.models import Experiment, Project
 
 _DOT = "."
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One DAG of a project.
 
     ``project``     as if it had the experiments of this DAG only
@@ -75,6 +74,8 @@ def deliveries_of(project: Project) -> list[tuple[Experiment | None, Project]]:
                 "experiments": [experiment], "image": image.model_copy(update={"repository": repository}),
             }  # fmt: skip
             if deploy:
+                from mlfleet.manifest.references import resolve
+
                 known = _known(experiment)
                 pipeline = str(resolve(deploy.spinnaker.pipeline, known.__getitem__))
                 target = deploy.spinnaker.model_copy(update={"pipeline": pipeline})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mlfleet.manifest.derived import KINDS
 from mlfleet.manifest.document import Document, Path, at
-from mlfleet.manifest.names import is_project_name
-from mlfleet.manifest.scheduling import KINDS, overlaid
+from mlfleet.manifest.naming import is_project_name
+from mlfleet.manifest.scheduling import overlaid
 
 SCHEDULE = "schedule"
 

@@ -8,14 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from mlfleet.manifest.derived import KINDS, WINDOW, ScheduleTraits
 from mlfleet.manifest.names import Assets, ImportPath
 from mlfleet.manifest.sections import Params, Section
 from mlfleet.manifest.values import Crons, Day, Duration, TimeZone
 
 # The first day that a schedule can count from when the manifest names none; without catch-up it has no other meaning.
 DEFAULT_START = datetime.date(2020, 1, 1)
-# What starts a run; a schedule has one of them.
-KINDS = ("cron", "timetable", "asset")
 
 
 class Timetable(Section):
@@ -25,7 +24,7 @@ class Timetable(Section):
     arguments: Params = Field(default_factory=dict)
 
 
-class Schedule(Section):
+class Schedule(ScheduleTraits, Section):
     """When a run starts; without ``cron``, ``timetable`` and ``asset`` only by hand.
 
     Of several crons, a run's data is what came between two ticks of any of them.
@@ -44,17 +43,7 @@ class Schedule(Section):
     catchup: bool = False
     max_active_runs: int = Field(default=1, ge=1, le=16)
     paused: bool = False
-    window: Duration = datetime.timedelta(days=1)
-
-    @property
-    def crons(self) -> list[str]:
-        """The cron expressions, each once, in the order of the manifest."""
-        return list(dict.fromkeys([self.cron] if isinstance(self.cron, str) else self.cron or ()))
-
-    @property
-    def awaited(self) -> list[str]:
-        """The projects whose releases are waited for."""
-        return [self.asset] if isinstance(self.asset, str) else list(self.asset or ())
+    window: Duration = WINDOW
 
 
 class ScheduleOverride(Section):
@@ -73,17 +62,7 @@ class ScheduleOverride(Section):
 
 
 def overlaid(common: Any, own: Mapping[str, Any]) -> dict[str, Any]:
-    """`rescheduled` for plain data, which may hold anything."""
+    """`derived.rescheduled` for plain data, which may hold anything."""
     named = any(own.get(kind) for kind in KINDS)
     base = common if isinstance(common, dict) else {}
     return {**{key: value for key, value in base.items() if not named or key not in (*KINDS, "wait_for")}, **own}
-
-
-def rescheduled(common: Schedule | None, own: ScheduleOverride) -> Schedule:
-    """The schedule of the project, but for what an experiment says itself."""
-    base = common or Schedule()
-    # `None` is how a definition that was written to a file says nothing.
-    said = {name: value for name in own.model_fields_set if (value := getattr(own, name)) is not None}
-    if any(kind in said for kind in KINDS):
-        base = base.model_copy(update={**dict.fromkeys(KINDS), "wait_for": "all"})
-    return base.model_copy(update=said)

@@ -9,8 +9,8 @@ from typing import Any
 from mlfleet.manifest.code import Unreadable, function_signature
 from mlfleet.manifest.diagnostics import suggestion
 from mlfleet.manifest.document import Document, Path, at
+from mlfleet.manifest.naming import slug_of
 from mlfleet.manifest.tasks import DELIVERY
-from mlfleet.manifest.values import slug_of
 
 PLACES = ("before_training", "after_training", "after_deploy")
 # Every step gets it from the factory.

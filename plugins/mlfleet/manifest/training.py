@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from mlfleet.manifest.derived import CodeTraits, KFPTrainingTraits
 from mlfleet.manifest.names import (
     AbsolutePath,
     Commit,
@@ -84,7 +85,7 @@ class Volume(Section):
     read_only: bool = False
 
 
-class Code(Section):
+class Code(CodeTraits, Section):
     """A git repository that Polyaxon clones into the run before it starts.
 
     Without ``revision`` it is the repository of the manifest, at the commit of the DAG.
@@ -93,11 +94,6 @@ class Code(Section):
     connection: ConnectionName | None = None
     url: GitAddress | None = None
     revision: Text | None = None
-
-    @property
-    def folder(self) -> str:
-        """Where it lies below ``/plx-context/artifacts`` (polyaxon/_runner/converter/converter.py)."""
-        return self.connection or str(self.url).rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
 class Build(Section):
@@ -148,7 +144,7 @@ class KFPVersion(Section):
     pipeline: Text | None = None
 
 
-class KFPTraining(Section):
+class KFPTraining(KFPTrainingTraits, Section):
     """A run of a Kubeflow pipeline, compiled from ``<file>.py:<function>``, or of a version that was uploaded of it."""
 
     pipeline: PipelineFunction
@@ -160,14 +156,6 @@ class KFPTraining(Section):
     pipeline_root: Text | None = None
     timeout: Duration = datetime.timedelta(hours=4)
     on_failed: OnFailed = "resubmit"
-
-    @property
-    def file(self) -> str:
-        """The pipeline's file, relative to the project's folder."""
-        return self.pipeline.rpartition(":")[0]
-
-
-System = TypeVar("System", PolyaxonTraining, KFPTraining)
 
 
 class Training(Section):
@@ -202,12 +190,3 @@ class TrainingOverride(Section):
 
     polyaxon: PolyaxonOverride | None = None
     kfp: KFPOverride | None = None
-
-
-def overridden(common: System | None, own: PolyaxonOverride | KFPOverride | None) -> System | None:
-    """The section of the project, but for what an experiment says itself."""
-    if common is None or own is None:
-        return common
-    said = {name: getattr(own, name) for name in own.model_fields_set - {"params"}}
-    changes = {name: value for name, value in said.items() if value is not None}
-    return common.model_copy(update={**changes, "params": {**common.params, **own.params}})

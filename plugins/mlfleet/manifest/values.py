@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-import unicodedata
 import zoneinfo
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mlfleet.manifest.diagnostics import nearest
+from mlfleet.manifest.naming import format_duration, slug_of
 
 _ISO_DURATION = re.compile(
     r"P(?=.)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?(?:T(?=.)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?"
@@ -67,14 +67,6 @@ def parse_duration(value: Any) -> datetime.timedelta:
     if not datetime.timedelta(0) < duration <= datetime.timedelta(days=3660):
         raise wrong(f"{value!r} is out of bounds: a duration is more than zero and at most ten years", fix)
     return duration
-
-
-def format_duration(duration: datetime.timedelta) -> str:
-    """The ISO 8601 form that `parse_duration` reads back: ``P7D``, ``PT1H30M``."""
-    minutes, seconds = divmod(duration.seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    time = "".join(f"{count}{unit}" for count, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if count)
-    return f"P{f'{duration.days}D' if duration.days else ''}{f'T{time}' if time else ''}"
 
 
 def parse_date(value: Any) -> datetime.date:
@@ -164,12 +156,6 @@ def parse_memory(value: Any) -> str:
     if not float(value.rstrip("KMGTik")):
         raise wrong(f"{value!r} is no memory at all", fix)
     return value
-
-
-def slug_of(name: str) -> str:
-    """``Trading Cards`` as ``trading-cards``: ASCII letters, digits and single hyphens; empty when nothing is left."""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")
 
 
 def _name_with_a_slug(name: str) -> str:

@@ -10,14 +10,17 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.param import ParamsDict
 
 from mlfleet.errors import ConfigError
-from mlfleet.operators.run_values import RunValues
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from mlfleet.operators.run_values import RunValues
 
 # Set on DAGs whose file does not lie in the repository that holds their code.
 REPOSITORY_ATTRIBUTE = "mlfleet_repository"
+# Of the DAG's params, beside those of training (`param_of`): auto or never; a duration, or None.
+RELEASE_PARAM = "release"
+WINDOW_PARAM = "window"
 
 
 def find_file(path: str, context: Context) -> Path:
@@ -76,4 +79,6 @@ class MlfleetOperator(BaseOperator):
 
     def values(self, context: Context) -> RunValues:
         """What references stand for in this run."""
+        from mlfleet.operators.run_values import RunValues
+
         return RunValues(context, self.references)

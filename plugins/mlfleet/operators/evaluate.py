@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlfleet.errors import ConfigError
 from mlfleet.operators.base import MlfleetOperator
-from mlfleet.remote.bounds import Bounds, Verdict
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mlfleet.operators.run_values import RunValues
+    from mlfleet.remote.bounds import Bounds, Verdict
 
 DIRECTIONS = ("min", "max")
 
@@ -47,6 +47,8 @@ class EvaluateOperator(MlfleetOperator):
         return {"passed": bool(results) and all(result["passed"] for result in results), "results": results}
 
     def _judge(self, item: Mapping[str, Any], values: RunValues) -> dict[str, Any]:
+        from mlfleet.remote.bounds import Bounds
+
         metric, bounds = item["metric"], Bounds(item.get("min"), item.get("max"))
         verdict = _verdict(item["task_id"], metric, bounds, values)
         return {
@@ -62,6 +64,8 @@ class EvaluateOperator(MlfleetOperator):
 
 def _verdict(task_id: str, metric: str, bounds: Bounds, values: RunValues) -> Verdict:
     """What the task's metric is worth; a missing one is worth nothing."""
+    from mlfleet.remote.bounds import Verdict
+
     try:
         result = values.task_output(task_id)
     except LookupError as exc:

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlfleet.errors import ConfigError, TransientError
 from mlfleet.hooks.container_registry import ContainerRegistryHook
-from mlfleet.hooks.registry_access import page_of, registry_of
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.base import MlfleetOperator, find_file
-from mlfleet.operators.image_labels import lineage_labels
-from mlfleet.operators.records import TaskStateRecords, teller
-from mlfleet.operators.run_values import task_identity
-from mlfleet.remote import ordinal
-from mlfleet.remote.job import JobKey
-from mlfleet.systems.build_context import assemble
-from mlfleet.systems.buildah import BuildahBuilds, ImageSpec
-from mlfleet.systems.buildah_command import SYSTEM
 from mlfleet.triggers.events import failing_fast
 
 if TYPE_CHECKING:
@@ -30,6 +21,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mlfleet.operators.run_values import RunValues
+    from mlfleet.remote.job import JobKey
+    from mlfleet.systems.buildah import BuildahBuilds, ImageSpec
 
 
 class BuildImageOperator(MlfleetOperator):
@@ -78,6 +71,9 @@ class BuildImageOperator(MlfleetOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Assemble the context, build, push."""
+        from mlfleet.hooks.registry_access import page_of, registry_of
+        from mlfleet.systems.buildah import BuildahBuilds
+
         with failing_fast(), _full_disk_named(), tempfile.TemporaryDirectory(prefix="mlfleet-context-") as folder:
             spec = self._spec(self.values(context), context, Path(folder) / "context")
             key, spec_hash = self._key(spec, context)
@@ -99,6 +95,10 @@ class BuildImageOperator(MlfleetOperator):
             self._builds.stop()
 
     def _spec(self, values: RunValues, context: Context, folder: Path) -> ImageSpec:
+        from mlfleet.operators.image_labels import lineage_labels
+        from mlfleet.systems.build_context import assemble
+        from mlfleet.systems.buildah import ImageSpec
+
         dockerfile = find_file(self.dockerfile, context)
         if not dockerfile.is_file():
             raise ConfigError(f"{dockerfile} is not a file", "image.dockerfile of the manifest")
@@ -115,6 +115,12 @@ class BuildImageOperator(MlfleetOperator):
         return ImageSpec(self.repository, folder, dockerfile, build_args, labels, self.platform)
 
     def _key(self, spec: ImageSpec, context: Context) -> tuple[JobKey, str]:
+        from mlfleet.operators.records import TaskStateRecords, teller
+        from mlfleet.operators.run_values import task_identity
+        from mlfleet.remote import ordinal
+        from mlfleet.remote.job import JobKey
+        from mlfleet.systems.buildah_command import SYSTEM
+
         spec_hash = spec.hash
         record = ordinal.enter(
             TaskStateRecords(context["task_state_store"]),

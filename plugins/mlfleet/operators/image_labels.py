@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfleet.operators.release_policy import label_name
 from mlfleet.remote.numbers import finite
-from mlfleet.systems.live_image import METRIC
+from mlfleet.systems.labels import METRIC
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -9,25 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
-from mlfleet.clients.kfp import KFPClient
-from mlfleet.clients.kfp_models import PipelineVersion
 from mlfleet.errors import JobError, SpecError
 from mlfleet.hooks.kfp import KFPHook
 from mlfleet.operators.base import as_asked, find_file, own_params
-from mlfleet.operators.commits import pinned_commit, present_commit
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
-from mlfleet.remote.job import LABELS
-from mlfleet.remote.protocol import RemoteSystem
-from mlfleet.systems.kfp import KFPSystem
-from mlfleet.systems.kfp_package import PipelinePackage, load_package
-from mlfleet.systems.kfp_versions import find_version, package_of, read_version
-from mlfleet.triggers.base import RemoteJobTrigger
-from mlfleet.triggers.kfp import KFPTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from mlfleet.clients.kfp import KFPClient
+    from mlfleet.clients.kfp_models import PipelineVersion
     from mlfleet.operators.run_values import RunValues
+    from mlfleet.remote.protocol import RemoteSystem
+    from mlfleet.systems.kfp_package import PipelinePackage
+    from mlfleet.triggers.base import RemoteJobTrigger
 
 VERSION_KEY = "mlfleet_version"
 
@@ -76,6 +71,9 @@ class KFPRunOperator(BaseRemoteJobOperator):
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """The compiled pipeline and its parameters. Raises SpecError, ConfigError."""
+        from mlfleet.operators.commits import pinned_commit, present_commit
+        from mlfleet.remote.job import LABELS
+
         commit = pinned_commit(values, context) if self.version else present_commit(values)
         # References first: a missing one is known in no time, the compiler takes seconds.
         params = values.resolve(as_asked(self.run_params, "kfp", context))
@@ -95,11 +93,15 @@ class KFPRunOperator(BaseRemoteJobOperator):
         return {**spec, LABELS: labels} if labels else spec
 
     def _compiled(self, context: Context) -> PipelinePackage:
+        from mlfleet.systems.kfp_package import load_package
+
         path, _, function = self.pipeline.rpartition(":") if ".py:" in self.pipeline else (self.pipeline, "", "")
         return load_package(find_file(path, context), function, enable_caching=self.enable_caching)
 
     def _uploaded(self, values: RunValues, context: Context) -> tuple[PipelinePackage, str]:
         """The uploaded pipeline and the name of its version: the one that this task ran before, if it did."""
+        from mlfleet.systems.kfp_versions import find_version, package_of, read_version
+
         selector: dict[str, str] = values.resolve(self.version)
         store = context["task_state_store"]
         kept = store.get(VERSION_KEY)
@@ -125,10 +127,14 @@ class KFPRunOperator(BaseRemoteJobOperator):
 
     def make_system(self, client: KFPClient, args: Mapping[str, Any]) -> RemoteSystem:
         """KFP."""
+        from mlfleet.systems.kfp import KFPSystem
+
         return KFPSystem(client, args["pipeline_root"], args["pipeline_name"])
 
     def make_trigger(self, common: Mapping[str, Any], args: Mapping[str, Any]) -> RemoteJobTrigger:
         """Waits for the run."""
+        from mlfleet.triggers.kfp import KFPTrigger
+
         return KFPTrigger(**common)
 
     def todo_for(self, error: JobError) -> str:

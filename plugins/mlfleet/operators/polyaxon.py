@@ -7,24 +7,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.polyaxon import PolyaxonClient
 from mlfleet.errors import ConfigError, JobError, SpecError
 from mlfleet.hooks.polyaxon import PolyaxonHook
 from mlfleet.operators.base import as_asked, find_file, own_params
-from mlfleet.operators.commits import pinned_commit, present_commit, required_commit
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
-from mlfleet.remote.job import LABELS
-from mlfleet.remote.protocol import RemoteSystem
-from mlfleet.systems.polyaxon import PolyaxonSystem
-from mlfleet.systems.polyaxon_operation import as_content, build_operation, is_search, warnings
-from mlfleet.systems.polyaxon_settings import RunSettings
-from mlfleet.triggers.base import RemoteJobTrigger
-from mlfleet.triggers.polyaxon import PolyaxonTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from mlfleet.clients.polyaxon import PolyaxonClient
     from mlfleet.operators.run_values import RunValues
+    from mlfleet.remote.protocol import RemoteSystem
+    from mlfleet.systems.polyaxon_settings import RunSettings
+    from mlfleet.triggers.base import RemoteJobTrigger
 
 
 class PolyaxonRunOperator(BaseRemoteJobOperator):
@@ -78,6 +73,10 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """The operation with parameters, matrix, files and settings in it. Raises SpecError, ConfigError."""
+        from mlfleet.operators.commits import pinned_commit, present_commit
+        from mlfleet.remote.job import LABELS
+        from mlfleet.systems.polyaxon_operation import as_content, build_operation, is_search, warnings
+
         # Files travel with the run as they are now; what is cloned stays what it was.
         commit = pinned_commit(values, context) if self._clones else present_commit(values)
         operation = build_operation(
@@ -101,6 +100,8 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
         settings: RunSettings = values.resolve(self.settings)
         code = settings.get("code")
         if code and not code.get("revision"):
+            from mlfleet.operators.commits import required_commit
+
             settings["code"] = {**code, "revision": required_commit(commit, self.task_id)}
         return settings
 
@@ -120,10 +121,14 @@ class PolyaxonRunOperator(BaseRemoteJobOperator):
 
     def make_system(self, client: PolyaxonClient, args: Mapping[str, Any]) -> RemoteSystem:
         """Polyaxon."""
+        from mlfleet.systems.polyaxon import PolyaxonSystem
+
         return PolyaxonSystem(client, args["project"], args["best_by"])
 
     def make_trigger(self, common: Mapping[str, Any], args: Mapping[str, Any]) -> RemoteJobTrigger:
         """Waits for the run."""
+        from mlfleet.triggers.polyaxon import PolyaxonTrigger
+
         return PolyaxonTrigger(**common, **args)
 
     def todo_for(self, error: JobError) -> str:

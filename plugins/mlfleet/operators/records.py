@@ -11,8 +11,8 @@ from airflow.sdk.observability import stats
 
 from mlfleet.errors import ConfigError
 from mlfleet.remote.decisions import Decision, Tell
+from mlfleet.remote.policies import RerunMode
 from mlfleet.remote.record import Record, note_end
-from mlfleet.remote.submission import RerunMode
 from mlfleet.remote.watching import Outcome
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from mlfleet.manifest.naming import AUTO, NEVER, NEWER
+
 BACKFILL = "backfill"
-AUTO, NEVER, NEWER = "auto", "never", "newer"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 Deferrable by default: ``execute`` takes seconds (look up, submit, look up), then one trigger waits. Exactly one
 deferral per try, because a second one would truncate the first one's log (airflow.md 2.1).
+
+Every process that builds a DAG imports the operators' modules, so what only a running task needs (clients, systems, the
+remote job's core, triggers) is imported where it runs.
 """
 
 from __future__ import annotations
@@ -18,24 +21,20 @@ from mlfleet.errors import ConfigError, JobError, JobStopped
 from mlfleet.hooks.base import SystemHook
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
 from mlfleet.operators.base import MlfleetOperator
-from mlfleet.operators.records import REPORT_KEY, TaskStateRecords, consume, report, rerun_mode, teller
-from mlfleet.operators.run_values import RunValues, task_identity
-from mlfleet.remote.conclusion import conclude
-from mlfleet.remote.job import JobStatus
-from mlfleet.remote.polling import SharedPoll
-from mlfleet.remote.protocol import RemoteSystem
-from mlfleet.remote.submission import OnFailed, RerunMode, Submission
-from mlfleet.remote.watching import End, Outcome, Watch
-from mlfleet.triggers.base import CURSOR_KEY, RemoteJobTrigger
-from mlfleet.triggers.events import earliest_event, failing_fast
-from mlfleet.triggers.task_state import task_state
+from mlfleet.remote.policies import OnFailed, RerunMode
+from mlfleet.triggers.events import CURSOR_KEY, earliest_event, failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from mlfleet.operators.run_values import RunValues
+    from mlfleet.remote.job import JobStatus
+    from mlfleet.remote.protocol import RemoteSystem
+    from mlfleet.remote.watching import Outcome
+    from mlfleet.triggers.base import RemoteJobTrigger
+
 # Airflow kills the process five seconds after it asked it to end (sdk supervisor.py, kill).
 _KILL_SECONDS = 4.0
-_STATE_SECONDS = 3.0
 
 
 class BaseRemoteJobOperator(MlfleetOperator):
@@ -117,6 +116,10 @@ class BaseRemoteJobOperator(MlfleetOperator):
         self, system: RemoteSystem, spec: Mapping[str, Any], context: Context, mode: RerunMode | None
     ) -> JobStatus:
         """The job to wait for; here it is found or submitted. ``mode`` is a person's wish for this try."""
+        from mlfleet.operators.records import TaskStateRecords, teller
+        from mlfleet.operators.run_values import task_identity
+        from mlfleet.remote.submission import Submission
+
         submission = Submission(
             system,
             TaskStateRecords(context["task_state_store"]),
@@ -132,6 +135,10 @@ class BaseRemoteJobOperator(MlfleetOperator):
 
     def execute(self, context: Context) -> Any:
         """Find or submit the job, and wait for it."""
+        # Along with all that `on_kill` needs: it may come in the middle of an import, and if it needed the same one, it
+        # would wait for this thread, which waits for it.
+        from mlfleet.operators.waiting import End, Outcome
+
         with failing_fast(self.todo_for):
             self._ti = context["ti"]
             self._deadline = self._limit()
@@ -150,6 +157,8 @@ class BaseRemoteJobOperator(MlfleetOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
         """The trigger fired: hand on the result, or raise what went wrong."""
+        from mlfleet.remote.watching import Outcome
+
         with failing_fast(self.todo_for):
             return self._conclude(self._connector(args), Outcome.from_json(event), context)
 
@@ -166,9 +175,11 @@ class BaseRemoteJobOperator(MlfleetOperator):
         thread.join(_KILL_SECONDS)
 
     def _stop_if_asked(self) -> None:
+        from mlfleet.operators.waiting import is_ended_by_person, stop
+
         connect, job_id = self._kill, self._job_id
         late = self._deadline is not None and time.time() >= self._deadline - 1.0
-        by_person = None if late else self._is_ended_by_person()
+        by_person = None if late else is_ended_by_person(self._ti, self.log)
         if not late and not by_person:
             known = "no person ended its task, and a retry carries on with it"
             unknown = "it is not known whether a person ended its task"
@@ -176,23 +187,8 @@ class BaseRemoteJobOperator(MlfleetOperator):
             return
         self._ended_by_person = not late
         if connect is not None and job_id is not None:
-            problem = asyncio.run(_stop(connect, job_id))
+            problem = asyncio.run(stop(connect, job_id))
             self.log.info("Stop of job %s: %s", job_id, problem or "asked for")
-
-    def _is_ended_by_person(self) -> bool | None:
-        """Whether Airflow has the task in another state than running; None when it does not say so in time."""
-        found: list[str | None] = []
-
-        def ask() -> None:
-            try:
-                found.append(task_state(self._ti))
-            except Exception as exc:
-                self.log.warning("The state of the task could not be learned: %s", exc)
-
-        asking = threading.Thread(target=ask, daemon=True)
-        asking.start()
-        asking.join(_STATE_SECONDS)
-        return found[0] != "running" if found else None
 
     def todo_for(self, error: JobError) -> str:
         """The next step after the job's bad end; "" leaves it to the error."""
@@ -204,6 +200,8 @@ class BaseRemoteJobOperator(MlfleetOperator):
         return lambda: self.make_system(make_client(), args)
 
     def _begun(self, connect: Callable[[], RemoteSystem], spec: Mapping[str, Any], context: Context) -> JobStatus:
+        from mlfleet.operators.records import consume, rerun_mode
+
         store = context["task_state_store"]
         mode = rerun_mode(store)
 
@@ -219,8 +217,10 @@ class BaseRemoteJobOperator(MlfleetOperator):
         if mode is not None:
             consume(store)
         if self._ended_by_person:
+            from mlfleet.operators.waiting import stop
+
             # The person came while the job was being submitted, when there was no id to stop yet.
-            problem = asyncio.run(_stop(connect, status.id))
+            problem = asyncio.run(stop(connect, status.id))
             raise JobStopped(self.hook_class.conn_type, status.id, reason=problem or "the task was ended meanwhile")
         return status
 
@@ -238,47 +238,25 @@ class BaseRemoteJobOperator(MlfleetOperator):
         return time.time() + min(limits).total_seconds() if limits else None
 
     def _wait_here(self, connect: Callable[[], RemoteSystem], job_id: str) -> Outcome:
-        async def wait() -> Outcome:
-            async def system() -> RemoteSystem:
-                return connect()
+        from mlfleet.operators.waiting import wait_for
 
-            poll = SharedPoll(system)
-            try:
-                return await Watch(
-                    poll=poll,
-                    make=_itself,
-                    job_id=job_id,
-                    deadline=self._deadline,
-                    interval=self.poll_interval,
-                    emit=self.log.info,
-                    stop_at_deadline=self.on_kill_policy == "stop",
-                ).run()
-            finally:
-                await poll.aclose()
-
-        return asyncio.run(wait())
+        return asyncio.run(
+            wait_for(
+                connect,
+                job_id,
+                deadline=self._deadline,
+                interval=self.poll_interval,
+                emit=self.log.info,
+                stop_at_deadline=self.on_kill_policy == "stop",
+            )
+        )
 
     def _conclude(self, connect: Callable[[], RemoteSystem], outcome: Outcome, context: Context) -> Any:
         """The result of a succeeded job; raises the error that fits any other end. The report is left either way."""
+        from mlfleet.operators.records import REPORT_KEY, report
+        from mlfleet.remote.conclusion import conclude
+
         if outcome.status is not None and outcome.status.url:
             context["ti"].xcom_push(key=REMOTE_URL, value=outcome.status.url)
         context["ti"].xcom_push(key=REPORT_KEY, value=report(context, outcome))
         return asyncio.run(conclude(connect, outcome))
-
-
-async def _stop(connect: Callable[[], RemoteSystem], job_id: str) -> str:
-    """Stops a job with a client of its own; returns why that did not work, "" when it did."""
-
-    async def system() -> RemoteSystem:
-        return connect()
-
-    poll = SharedPoll(system)
-    try:
-        return await Watch(poll=poll, make=_itself, job_id=job_id).stop()
-    finally:
-        await poll.aclose()
-
-
-def _itself(system: Any) -> RemoteSystem:
-    """Alone, a system is its own connection."""
-    return system  # type: ignore[no-any-return]

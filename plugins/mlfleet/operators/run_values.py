@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlfleet.errors import ConfigError
 from mlfleet.manifest.references import interval_bound, resolve
+from mlfleet.operators.base import WINDOW_PARAM
 from mlfleet.remote.job import TaskIdentity, digest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DEFAULT_WINDOW = timedelta(days=1)
-# Of the DAG's params: a duration, or None.
-WINDOW_PARAM = "window"
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlfleet.clients.spinnaker import SpinnakerClient
 from mlfleet.errors import ConfigError, JobError, JobTimedOut, NotFound, OutcomeUnknown, RequestRefused
 from mlfleet.hooks.spinnaker import SpinnakerHook
-from mlfleet.operators.records import teller
 from mlfleet.operators.remote_job import BaseRemoteJobOperator
-from mlfleet.remote.decisions import Decision, Kind, Tell
-from mlfleet.remote.job import JobState, JobStatus
-from mlfleet.remote.protocol import RemoteSystem, look
-from mlfleet.remote.submission import RerunMode
-from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
-from mlfleet.triggers.base import RemoteJobTrigger
-from mlfleet.triggers.spinnaker import SpinnakerTrigger
+from mlfleet.remote.policies import RerunMode
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from mlfleet.clients.spinnaker import SpinnakerClient
     from mlfleet.operators.run_values import RunValues
+    from mlfleet.remote.decisions import Tell
+    from mlfleet.remote.job import JobStatus
+    from mlfleet.remote.protocol import RemoteSystem
+    from mlfleet.systems.spinnaker import Deployment
+    from mlfleet.triggers.base import RemoteJobTrigger
 
 
 class SpinnakerDeployOperator(BaseRemoteJobOperator):
@@ -63,6 +61,8 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
 
     def make_spec(self, values: RunValues, context: Context) -> dict[str, Any]:
         """What to look for, from the release. Raises ConfigError when nothing was released."""
+        from mlfleet.systems.spinnaker import Deployment
+
         try:
             release = values.task_output(self.release_task_id)
         except LookupError as exc:
@@ -85,16 +85,25 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
 
     def make_system(self, client: SpinnakerClient, args: Mapping[str, Any]) -> RemoteSystem:
         """Spinnaker."""
+        from mlfleet.systems.spinnaker import Deployment, SpinnakerSystem
+
         return SpinnakerSystem(client, Deployment.from_json(args["deployment"]))
 
     def make_trigger(self, common: Mapping[str, Any], args: Mapping[str, Any]) -> RemoteJobTrigger:
         """Waits for the execution and its end."""
+        from mlfleet.triggers.spinnaker import SpinnakerTrigger
+
         return SpinnakerTrigger(**common, **args)
 
     async def begin(
         self, system: RemoteSystem, spec: Mapping[str, Any], context: Context, mode: RerunMode | None
     ) -> JobStatus:
         """Look, without submitting: no record is needed for a job that somebody else starts."""
+        from mlfleet.operators.records import teller
+        from mlfleet.remote.decisions import Decision, Kind
+        from mlfleet.remote.job import JobState
+        from mlfleet.systems.spinnaker import Deployment
+
         wanted = Deployment.from_json(spec)
         where = f"{wanted.application}/{wanted.pipeline}"
         tell = teller(self.log.info, system.name)
@@ -122,6 +131,8 @@ class SpinnakerDeployOperator(BaseRemoteJobOperator):
 
 
 async def _seen(system: RemoteSystem, wanted: Deployment) -> JobStatus:
+    from mlfleet.remote.protocol import look
+
     status = await look(system, wanted.id)
     if status is None:
         raise NotFound(system.name, f"the execution of {wanted.id} does not exist any more")
@@ -130,6 +141,8 @@ async def _seen(system: RemoteSystem, wanted: Deployment) -> JobStatus:
 
 async def _started(system: RemoteSystem, wanted: Deployment, tell: Tell) -> JobStatus:
     """The status after a start by hand, which the task's policy asks for."""
+    from mlfleet.remote.decisions import Decision, Kind
+
     try:
         await system.resume(wanted.id)
     except (OutcomeUnknown, RequestRefused) as exc:

@@ -23,12 +23,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from enum import StrEnum
 from typing import Any
 
 from mlfleet.errors import MlfleetError, NotFound, OutcomeUnknown, RemoteError, RequestRefused, TransientError
 from mlfleet.remote.decisions import Decision, Kind, Tell, nobody
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, new_incarnation, spec_digest
+from mlfleet.remote.policies import OnFailed, RerunMode
 from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.record import TALLIED, Phase, Record, RecordStore
 
@@ -41,21 +41,6 @@ LONGEST_SUBMIT = 600.0
 REVIVAL_PATIENCE = 60.0
 _LOOK_AGAIN = 2.0
 _ENDED_BADLY = frozenset({JobState.FAILED, JobState.STOPPED})
-
-
-class OnFailed(StrEnum):
-    """What a retry does with a job that failed."""
-
-    RESUBMIT = "resubmit"
-    RESUME = "resume"
-    FAIL = "fail"
-
-
-class RerunMode(StrEnum):
-    """What a person asks of the next try alone."""
-
-    FRESH = "fresh"
-    RESUME = "resume"
 
 
 class Submission:

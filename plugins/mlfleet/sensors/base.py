@@ -17,8 +17,8 @@ from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobStatus
 from mlfleet.remote.protocol import RemoteSystem, look
 from mlfleet.remote.watching import End, Outcome
-from mlfleet.triggers.base import CURSOR_KEY, RemoteJobTrigger
-from mlfleet.triggers.events import earliest_event, failing_fast
+from mlfleet.triggers.base import RemoteJobTrigger
+from mlfleet.triggers.events import CURSOR_KEY, earliest_event, failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

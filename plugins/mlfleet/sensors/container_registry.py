@@ -12,13 +12,13 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from mlfleet.errors import ConfigError, JobTimedOut, RequestRefused, TransientError
 from mlfleet.hooks.container_registry import ContainerRegistryHook
-from mlfleet.hooks.registry_access import page_of, registry_of
 from mlfleet.links.remote_job import REMOTE_URL, RemoteJobLink
-from mlfleet.triggers.container_registry import ImageTrigger
 from mlfleet.triggers.events import earliest_event, failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from mlfleet.triggers.container_registry import ImageTrigger
 
 
 class ImageSensor(BaseSensorOperator):
@@ -81,6 +81,8 @@ class ImageSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=self._check())
 
     def _trigger(self) -> ImageTrigger:
+        from mlfleet.triggers.container_registry import ImageTrigger
+
         return ImageTrigger(
             conn_id=self.container_registry_conn_id,
             repository=self.repository,
@@ -92,6 +94,8 @@ class ImageSensor(BaseSensorOperator):
         )
 
     def _is_there(self, context: Context) -> bool:
+        from mlfleet.hooks.registry_access import page_of, registry_of
+
         registry, connect = registry_of(ContainerRegistryHook(self.container_registry_conn_id))
         context["ti"].xcom_push(key=REMOTE_URL, value=page_of(registry, self.repository, self.tag))
 
@@ -104,6 +108,8 @@ class ImageSensor(BaseSensorOperator):
 
     def _check(self) -> dict[str, Any]:
         """The image's labels, compared; raises ConfigError."""
+        from mlfleet.hooks.registry_access import registry_of
+
         _, connect = registry_of(ContainerRegistryHook(self.container_registry_conn_id))
 
         async def ask() -> tuple[str, dict[str, str]]:

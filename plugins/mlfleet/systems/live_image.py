@@ -12,9 +12,8 @@ from mlfleet.clients.spinnaker_images import wanted_tag
 from mlfleet.clients.spinnaker_outcome import OutcomeKind, deployment_outcome, is_complete
 from mlfleet.errors import ConfigError, NotFound
 from mlfleet.remote.numbers import finite
+from mlfleet.systems.labels import DATA_END, METRIC
 
-METRIC = "mlfleet.metric"
-DATA_START, DATA_END = "mlfleet.data.start", "mlfleet.data.end"
 # Newest executions that are looked at for one that deployed; Gate shows those of the last 14 days (spinnaker.md 1.1).
 _LOOKED_AT = 30
 

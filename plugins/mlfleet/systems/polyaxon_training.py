@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlfleet.manifest.environments import Environment, NodePool, Nodes, Toleration
-from mlfleet.manifest.training import Build, Code, PolyaxonTraining, Volume
-from mlfleet.systems.polyaxon_settings import BuildSettings, GitInit, RunSettings
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-# What GKE calls its pools and its spot nodes.
+    from mlfleet.manifest.environments import Environment, NodePool, Nodes
+    from mlfleet.manifest.training import Build, Code, PolyaxonTraining, Volume
+    from mlfleet.systems.polyaxon_settings import BuildSettings, GitInit, RunSettings
+
+    # The labels of nodes and the taints that they have.
+    Place = tuple[Mapping[str, str], list[dict[str, Any]]]
+
+# What GKE calls its pools and its spot nodes, and what Kubernetes calls their GPUs.
 _GKE_POOL = "cloud.google.com/gke-nodepool"
 _GKE_SPOT = "cloud.google.com/gke-spot"
-_SPOT = NodePool(
-    selector={_GKE_SPOT: "true"}, tolerations=[Toleration(key=_GKE_SPOT, value="true", effect="NoSchedule")]
+_GPU = "nvidia.com/gpu"
+_SPOT: Place = (
+    {_GKE_SPOT: "true"},
+    [{"key": _GKE_SPOT, "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
 )
 _OPTIMIZATION = {"min": "minimize", "max": "maximize"}
 
@@ -23,13 +31,13 @@ def settings_of(environment: Environment, section: PolyaxonTraining, folder: str
     ``folder`` is that of the project's code in the repository, what a build of the repository has as its context.
     """
     settings: RunSettings = {}
-    nodes = environment.nodes or Nodes()
+    nodes = environment.nodes
     if section.image:
         settings["image"] = section.image
     resources = section.resources
     if resources:
         gpus = str(resources.gpus) if resources.gpus else None
-        wanted = {"cpu": resources.cpu, "memory": resources.memory, nodes.gpu: gpus}
+        wanted = {"cpu": resources.cpu, "memory": resources.memory, nodes.gpu if nodes else _GPU: gpus}
         settings["resources"] = {name: amount for name, amount in wanted.items() if amount}
     _place(settings, section, nodes)
     if section.queue:
@@ -51,11 +59,17 @@ def matrix_of(section: PolyaxonTraining) -> dict[str, Any] | None:
     """The search as Polyaxon has it, with the manifest's own early stopping in it."""
     if section.matrix is None:
         return None
-    matrix: dict[str, Any] = section.matrix.model_dump(mode="json", by_alias=True, exclude_none=True)
+    matrix: dict[str, Any] = {_camel_case(name): value for name, value in section.matrix if value is not None}
     policies = _early_stopping(section)
     if policies:
         matrix["earlyStopping"] = policies
     return matrix
+
+
+def _camel_case(name: str) -> str:
+    """``num_runs`` as ``numRuns``: Polyaxon's names are the models' aliases."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.title, rest))
 
 
 def _early_stopping(section: PolyaxonTraining) -> list[dict[str, Any]]:
@@ -74,16 +88,22 @@ def _early_stopping(section: PolyaxonTraining) -> list[dict[str, Any]]:
     return policies
 
 
-def _place(settings: RunSettings, section: PolyaxonTraining, nodes: Nodes) -> None:
-    pools: list[NodePool] = []
+def _place(settings: RunSettings, section: PolyaxonTraining, nodes: Nodes | None) -> None:
+    places: list[Place] = []
     if section.node_pool:
-        pools.append(nodes.pools.get(section.node_pool) or NodePool(selector={_GKE_POOL: section.node_pool}))
+        pool = nodes.pools.get(section.node_pool) if nodes else None
+        places.append(_place_of(pool) if pool else ({_GKE_POOL: section.node_pool}, []))
     if section.preemptible:
-        pools.append(nodes.preemptible or _SPOT)
-    if not pools:
+        places.append(_place_of(nodes.preemptible) if nodes and nodes.preemptible else _SPOT)
+    if not places:
         return
-    settings["selector"] = {name: value for pool in pools for name, value in pool.selector.items()}
-    settings["tolerations"] = [taint.model_dump(exclude_none=True) for pool in pools for taint in pool.tolerations]
+    settings["selector"] = {name: value for selector, _ in places for name, value in selector.items()}
+    settings["tolerations"] = [taint for _, taints in places for taint in taints]
+
+
+def _place_of(pool: NodePool) -> Place:
+    taints = [{name: value for name, value in taint if value is not None} for taint in pool.tolerations]
+    return pool.selector, taints
 
 
 def _volume(volume: Volume) -> dict[str, Any]:

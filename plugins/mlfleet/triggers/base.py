@@ -24,10 +24,10 @@ from mlfleet.hooks.base import SystemHook
 from mlfleet.remote.job import JobStatus
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.remote.watching import Memory, Watch
+from mlfleet.triggers.events import CURSOR_KEY
 from mlfleet.triggers.sharing import Connection, log_budget
 from mlfleet.triggers.task_state import task_state
 
-CURSOR_KEY = "log_cursor"
 URL_KEY = "remote_url"
 
 _STATE_TRIES = 3

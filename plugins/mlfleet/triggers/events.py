@@ -1,4 +1,4 @@
-"""What operators and sensors share about the event of a trigger and about failing."""
+"""What operators and sensors share with triggers: the event, the key of the log cursor; and about failing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 from mlfleet.errors import JobError, MlfleetError
+
+CURSOR_KEY = "log_cursor"
+"""XCom key of how far the remote log was read."""
 
 
 def earliest_event() -> float:

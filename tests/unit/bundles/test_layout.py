@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import subprocess
 import sys
@@ -11,13 +13,19 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import Param
+from airflow.serialization.serialized_objects import DagSerialization
 
 from mlfleet.bundles import ManifestDagBundle, layout, trial
+from mlfleet.bundles.survey import Surroundings
 from mlfleet.errors import ManifestError
 from mlfleet.factory import dags
+from mlfleet.manifest.loading import Repository, load_manifest
 from tests.unit.bundles.conftest import ROOT, Repo, bag_of, files
 from tests.unit.manifest.samples import FULL, MINIMAL
 
+# What reads manifests, what speaks to systems: several times as long to import as a DAG takes to be built.
+SLOW = ("mlfleet.clients", "mlfleet.manifest.models", "mlfleet.manifest.values", "mlfleet.remote", "mlfleet.systems",
+        "mlfleet.triggers")  # fmt: skip
 GOOD = {"cards.py", "prices.py", "toys.py"}
 
 
@@ -394,6 +402,21 @@ class TestGroups:
             assert set(bag_of(file, folder).dags) == {"cards"}
 
 
+def test_what_an_older_mlfleet_has_laid_out_is_built_alike(repo: Repo, bundle: ManifestDagBundle) -> None:
+    """Before `manifest.kept` a definition held the project as a manifest has it."""
+    (new,) = layout.read_loader(bundle.path / "prices.py")
+    around = Surroundings.of(Repository(repo.root))
+    environment = around.environment
+    project = load_manifest(repo.manifest("prices"), around.repository, around.all_environments).require()
+    data = {
+        "project": project.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "environment": environment.model_dump(mode="json"),
+    }
+    old = new._replace(text=json.dumps(data))
+    (was,), (now,) = (dags.build_dags(each.plan(repo.root, "c")) for each in (old, new))
+    assert DagSerialization.to_dict(was) == DagSerialization.to_dict(now)
+
+
 class TestWorker:
     def test_it_lays_out_and_builds_its_own_dag_only(self, repo: Repo, bundle: ManifestDagBundle) -> None:
         repo.write("toys", "name: [")
@@ -417,12 +440,20 @@ class TestWorker:
             assert set(bag.dags) == {{"prices"}}, bag.import_errors
             heavy = ("airflow.providers.google.", "google.cloud.", "kfp", "polyaxon", "kubernetes")
             print([name for name in sys.modules if name.startswith(heavy) and not name.endswith("get_provider_info")])
+            print([name for name in sys.modules if name.startswith("mlfleet.")])
             """)
         environment = {**os.environ, "PYTHONPATH": "plugins", "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "prices"}
-        ran = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-        )
-        assert ran.stdout.splitlines()[-1] == "[]"
+        for first in (True, False):
+            ran = subprocess.run(
+                [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+            )
+            heavy, ours = map(ast.literal_eval, ran.stdout.splitlines()[-2:])
+            assert heavy == []
+            # Laid out already, the DAG is built from nothing but the factory and the operators.
+            assert first or {name for name in ours if name.startswith(SLOW)} == {
+                "mlfleet.remote", "mlfleet.remote.policies", "mlfleet.systems", "mlfleet.systems.labels",
+                "mlfleet.systems.polyaxon_training", "mlfleet.triggers", "mlfleet.triggers.events",
+            }  # fmt: skip
 
     def test_its_tasks_find_the_files_of_the_repository(self, repo: Repo) -> None:
         from mlfleet.operators.base import find_file

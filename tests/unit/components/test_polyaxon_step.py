@@ -23,7 +23,7 @@ from mlfleet.components.ending import EXIT_CODE, Terminated
 from mlfleet.components.polyaxon_job import JobRequest, JobResult, KFPStep, Servers, run_polyaxon_job
 from mlfleet.components.running import Addresses, Log
 from mlfleet.errors import AuthError, ConfigError, JobFailed, SpecError, TransientError
-from mlfleet.remote.submission import OnFailed
+from mlfleet.remote.policies import OnFailed
 
 TOKEN = "plx-5cr37-0f-p0ly4x0n"
 STEP = KFPStep("test", "6b1d2a5e", "polyaxon-job", "17")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from mlfleet.manifest.values import check_cron, format_duration, parse_date, parse_duration, slug_of
+from mlfleet.manifest.naming import format_duration, slug_of
+from mlfleet.manifest.values import check_cron, parse_date, parse_duration
 
 
 @pytest.mark.parametrize(

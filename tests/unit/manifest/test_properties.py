@@ -19,11 +19,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlfleet.cli.report import as_github, as_json, coloured
+from mlfleet.manifest import kept
 from mlfleet.manifest.diagnostics import MEANINGS, Diagnostic, errors
 from mlfleet.manifest.loading import Loaded, Repository, load_fleet
 from mlfleet.manifest.models import Project
 from mlfleet.manifest.rendering import plain, rendered, with_origins
 from tests.unit.manifest.samples import FULL, MINIMAL
+from tests.unit.manifest.test_kept import same
 
 MORE = int(os.environ.get("MLFLEET_PROPERTY_CASES", "0"))
 CASES = MORE or 500
@@ -82,6 +84,8 @@ def check_rendering(loaded: Loaded) -> None:
     again = yaml.load(rendered(project), Loader=yaml.CSafeLoader)
     assert plain(Project.model_validate(again)) == plain(project)
     assert yaml.load(with_origins(project, loaded.document), Loader=yaml.CSafeLoader) == again
+    # And what processes build its DAG from is the same project.
+    same(project, kept.load(kept.dump({"project": project}))["project"])
 
 
 FRAGMENTS = st.sampled_from(

@@ -188,7 +188,7 @@ def test_a_registry_that_is_down_is_retried_under_the_same_tag(
 ) -> None:
     from mlfleet.clients.retry import RetryPolicy
 
-    monkeypatch.setattr("mlfleet.hooks.base.HttpClient", _impatient(RetryPolicy(attempts=1)))
+    monkeypatch.setattr("mlfleet.clients.connections.HttpClient", _impatient(RetryPolicy(attempts=1)))
     task = run(digest)
     registry.broken = httpx.ConnectError("refused")
     with pytest.raises(TransientError):

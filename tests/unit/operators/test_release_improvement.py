@@ -121,7 +121,7 @@ def test_a_gate_that_is_down_is_not_taken_for_nothing_live(
     def impatient(*args: Any, **kwargs: Any) -> HttpClient:
         return HttpClient(*args, **{**kwargs, "retry": RetryPolicy(attempts=1)})
 
-    monkeypatch.setattr("mlfleet.hooks.base.HttpClient", impatient)
+    monkeypatch.setattr("mlfleet.clients.connections.HttpClient", impatient)
     gate.broken = httpx.Response(503)
     with pytest.raises(TransientError):
         operator().execute(run(digest, 5.0).context())

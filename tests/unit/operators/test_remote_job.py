@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -235,6 +237,54 @@ def test_a_kill_that_leaves_the_job_alone_says_why(
     with capture_logs() as logs:
         task.on_kill()
     assert [told in each["event"] for each in logs if "left alone" in each["event"]] == [True]
+
+
+IN_THE_MIDDLE = """
+import sys
+from types import SimpleNamespace
+from airflow.sdk.execution_time import task_runner
+from mlfleet.errors import ConfigError
+from mlfleet.operators.remote_job import BaseRemoteJobOperator
+
+class Hook:
+    def __init__(self, conn_id): ...
+    def client_factory(self): return object
+
+class Channel:
+    def send(self, message): return SimpleNamespace(task_states={"r": {"t": "failed"}})
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("mlfleet"):
+            print("imports", name)
+
+class Operator(BaseRemoteJobOperator):
+    hook_class = Hook
+    def make_spec(self, values, context): return {}
+    def system_args(self, spec): return {}
+    def make_trigger(self, common, args): ...
+    def make_system(self, client, args): return SimpleNamespace(lane="one")
+    def values(self, context): ...
+    def _begun(self, connect, spec, context):
+        self._job_id = "job"
+        sys.meta_path.insert(0, Finder())
+        self.on_kill()
+        raise ConfigError("enough")
+
+task_runner.SUPERVISOR_COMMS = Channel()
+task = Operator(task_id="t", conn_id="c")
+try:
+    task.execute({"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, max_tries=0)})
+except Exception as error:
+    print("ended by a person:", task._ended_by_person, error)
+"""
+
+
+def test_a_kill_imports_nothing() -> None:
+    """It may come in the middle of an import of the main thread, which waits for it: both would wait for ever."""
+    ran = subprocess.run([sys.executable, "-c", IN_THE_MIDDLE], capture_output=True, text=True, timeout=120, check=True)
+    told = [line for line in ran.stdout.splitlines() if line.startswith(("imports", "ended"))]
+    assert told == ["ended by a person: True enough"]
 
 
 def test_a_time_out_in_the_worker_stops_the_job(wire: KFPWire, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

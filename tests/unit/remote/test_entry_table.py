@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mlfleet.remote.job import JobState, JobStatus
-from mlfleet.remote.submission import OnFailed, RerunMode
+from mlfleet.remote.policies import OnFailed, RerunMode
 from tests.support.adversity import Clock
 from tests.support.cloud_build_model import CloudBuildModel
 from tests.support.kfp_model import KFPModel

@@ -11,9 +11,10 @@ import pytest
 
 from mlfleet.errors import TransientError
 from mlfleet.remote.job import JobState, TaskIdentity, digest
+from mlfleet.remote.policies import OnFailed
 from mlfleet.remote.record import Phase
 from mlfleet.remote.recovery import recover
-from mlfleet.remote.submission import OnFailed, Submission
+from mlfleet.remote.submission import Submission
 from tests.support.adversity import Clock, Fault, Kill, What, Wire
 from tests.support.polyaxon_model import PROJECT, PolyaxonModel
 

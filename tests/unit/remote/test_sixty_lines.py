@@ -12,9 +12,10 @@ from mlfleet.errors import JobFailed, SpecError
 from mlfleet.remote.budget import LogBudget
 from mlfleet.remote.conclusion import conclude
 from mlfleet.remote.job import JobState, JobStatus
+from mlfleet.remote.policies import OnFailed
 from mlfleet.remote.polling import SharedPoll
 from mlfleet.remote.protocol import RemoteSystem
-from mlfleet.remote.submission import OnFailed, Submission
+from mlfleet.remote.submission import Submission
 from mlfleet.remote.watching import End, Outcome, Watch
 from tests.support import sixty_lines
 from tests.support.adversity import Clock, Kill, Records

@@ -11,8 +11,9 @@ import pytest
 
 from mlfleet.errors import OutcomeUnknown, RequestRefused, SpecError, TransientError
 from mlfleet.remote.job import JobKey, JobState, JobStatus, TaskIdentity, digest
+from mlfleet.remote.policies import OnFailed, RerunMode
 from mlfleet.remote.record import Phase, Record
-from mlfleet.remote.submission import OnFailed, RerunMode, Submission
+from mlfleet.remote.submission import Submission
 from tests.support.remote import TASK, MemoryStore, MemorySystem, Time
 
 SPEC = {"a": 1}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mlfleet.remote.submission import OnFailed
+from mlfleet.remote.policies import OnFailed
 from tests.support.adversity import Clock, Fault, Of, What
 from tests.support.cloud_build_model import CloudBuildModel
 from tests.support.kfp_model import KFPModel

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlfleet.remote.submission import OnFailed, RerunMode
+from mlfleet.remote.policies import OnFailed, RerunMode
 from tests.support.adversity import Clock, Fault, Of, What
 from tests.support.cloud_build_model import CloudBuildModel
 from tests.support.kfp_model import KFPModel

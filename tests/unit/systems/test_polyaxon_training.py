@@ -9,7 +9,8 @@ import pytest
 from mlfleet.manifest.document import parse
 from mlfleet.manifest.environments import Environment
 from mlfleet.manifest.models import Project
-from mlfleet.systems.polyaxon_training import settings_of
+from mlfleet.manifest.training import Matrix
+from mlfleet.systems.polyaxon_training import matrix_of, settings_of
 from tests.unit.factory.conftest import dag_of
 from tests.unit.manifest.samples import FULL, MINIMAL
 
@@ -120,6 +121,17 @@ def test_early_stopping_compares_what_best_by_compares() -> None:
     ]
     own = task_of("    early_stopping: {value: 0.9, metric: auc, direction: max}\n").matrix["earlyStopping"]
     assert (own[0]["metric"], own[0]["optimization"]) == ("auc", "maximize")
+
+
+def test_a_search_has_polyaxons_names() -> None:
+    every = {field.alias or name: None for name, field in Matrix.model_fields.items()}
+    written = {**every, "kind": "bayes", "numRuns": 3, "numInitialRuns": 2, "maxIterations": 4, "seed": 5,
+               "utilityFunction": {"acquisitionFunction": "ucb", "kappa": None}, "resource": {"name": "steps"},
+               "params": {"depth": {"kind": "choice", "value": [2]}}}  # fmt: skip
+    section = Project.model_validate(parse(FULL, "test.yaml").data).training.polyaxon  # type: ignore[union-attr]
+    assert section is not None
+    found = matrix_of(section.model_copy(update={"matrix": Matrix.model_validate(written)}))
+    assert found == {name: value for name, value in written.items() if value is not None}
 
 
 def test_an_experiment_runs_elsewhere_and_with_another_image() -> None:

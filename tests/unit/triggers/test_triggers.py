@@ -13,8 +13,9 @@ from airflow.sdk.module_loading import import_string
 from mlfleet.remote.job import JobState
 from mlfleet.remote.protocol import RemoteSystem
 from mlfleet.systems.spinnaker import Deployment
-from mlfleet.triggers.base import CURSOR_KEY, RemoteJobTrigger
+from mlfleet.triggers.base import RemoteJobTrigger
 from mlfleet.triggers.container_registry import ImageTrigger
+from mlfleet.triggers.events import CURSOR_KEY
 from mlfleet.triggers.kfp import KFPTrigger
 from mlfleet.triggers.polyaxon import PolyaxonTrigger
 from mlfleet.triggers.spinnaker import SpinnakerTrigger

@@ -45,6 +45,9 @@ def test_a_trigger_fires_only_for_the_artifact_it_expects_and_binds_it(spinnaker
     spinnaker.pipeline("picky", "on-push", QUICK, expectedArtifacts=[expected], **wanted)
     push_tag(spinnaker, "release-picky-1", "picky")
     spinnaker.seen("release-picky-1")
+    # Igor notes a tag before it fires it; what it notes next comes after that.
+    push_tag(spinnaker, "next", "bystander")
+    spinnaker.seen("next")
     expected["matchArtifact"] = {"type": "docker/image", "name": ".*/ml/picky"}
     wanted = {"tag": TAG, "trigger": {"expectedArtifactIds": ["a"]}}
     spinnaker.pipeline("picky", "on-push", QUICK, expectedArtifacts=[expected], **wanted)

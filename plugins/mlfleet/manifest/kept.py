@@ -1,8 +1,8 @@
 """Checked sections as text, read back without checking: the definition that a DAG is built from in every process.
 
 Defining the models takes pydantic four times as long as a DAG takes to be built. What was checked once is true, so it
-is read back as plain objects with the models' fields and traits (`derived`), which stand for the models everywhere
-below the factory.
+is read back as plain objects with the models' fields and traits (`derived`), which stand for the models where DAGs are
+built.
 
 In JSON a section is ``{"$": "<module>.<Model>", <field>: ...}``, with all of its fields. A duration is ``{"$duration":
 seconds}``, a day ``{"$day": "2026-11-01"}``. Of a mapping of the manifest's own, keys that begin with ``$`` have one

@@ -32,7 +32,8 @@ _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds
 # Airflow's own names (airflow/utils/dates.py); @once and @continuous are no cron expressions and have no data interval.
 CRON_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
-# The tags of operators/releasing.py and systems/buildah.py: a key has 16 hexadecimal digits, releases are counted from 1.
+# The tags of operators/releasing.py and systems/buildah.py: a key has 16 hexadecimal digits,
+# releases are counted from 1.
 _RELEASED = ("release-0123456789abcdef-1", "release-fedcba9876543210-12")
 _BUILT = "build-0123456789abcdef"
 _REPETITION = re.compile(r"[*+{]")

@@ -1,12 +1,13 @@
 """What a new worker process does before its task runs (task_runner.parse), timed; prints one line of JSON.
 
 Run as a process of its own, in the environment that a worker has: ``python -m fleets.worker HOW DAG_ID [VERSION]``. HOW
-is ``forked``, with what LocalExecutor's workers have from the scheduler (mlfleet.listener), or ``cold``, as other
+is ``forked``, with what LocalExecutor's workers have from the scheduler (mlfleet.starting), or ``cold``, as other
 executors start a task.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
@@ -22,10 +23,8 @@ def main() -> None:
     from airflow.dag_processing.dagbag import BundleDagBag
     from airflow.sdk.execution_time import supervisor, task_runner  # noqa: F401
 
-    from mlfleet.listener import preload
-
     if how == "forked":
-        preload()
+        _start_as("scheduler")
     # As Airflow does before it forks (airflow/executors/local_executor.py): a collection would look at all of Airflow.
     gc.freeze()
     began, cpu = time.perf_counter(), time.process_time()
@@ -37,6 +36,15 @@ def main() -> None:
     assert list(bag.dags) == [dag_id], bag.import_errors
     done = time.perf_counter()
     print(json.dumps({"find_ms": 1000 * (done - began), "cpu_ms": 1000 * (time.process_time() - cpu)}))
+
+
+def _start_as(program: str) -> None:
+    """What Airflow's command line does before a program begins, providers' part included."""
+    sys.argv = ["airflow", program]
+    import airflow.cli.cli_parser  # noqa: F401
+    from airflow.utils.cli import action_cli
+
+    action_cli(check_db=False)(lambda _: None)(argparse.Namespace())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from airflow.cli.cli_config import Arg as UntypedArg
 from airflow.utils.cli_action_loggers import register_pre_exec_callback
 
 from mlfleet.cli.main import main, mlfleet
-from mlfleet.listener import before_command
+from mlfleet.starting import before_command
 
 Arg: Any = UntypedArg
 # Shell completion is Airflow's own there; and Airflow says 2 for a wrong call, which `plan` says for changes.
@@ -27,15 +27,15 @@ _LEFT_OUT = ("completion", "plan", "apply")
 def get_cli_commands() -> list[GroupCommand]:
     """One group with one command for each of ours.
 
-    It is also the only code of a provider that runs in ``airflow celery worker`` before that forks, see `listener`.
+    It is also the code of a provider that runs before a program of Airflow does, see `starting`.
     """
-    _listen()
+    _register()
     commands = [_told(name, command, ()) for name, command in mlfleet.commands.items() if name not in _LEFT_OUT]
     return [GroupCommand(name="mlfleet", help="Manifests of machine-learning projects", subcommands=commands)]
 
 
 @functools.cache
-def _listen() -> None:
+def _register() -> None:
     register_pre_exec_callback(before_command)  # type: ignore[no-untyped-call]
 
 

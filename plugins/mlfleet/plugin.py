@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from mlfleet import listener
 from mlfleet.links.remote_job import RemoteJobLink
 from mlfleet.timetables.crons import MultipleCronDataIntervalTimetable
 
 
 class MLFleetPlugin(AirflowPlugin):
-    """Registers what Airflow knows of DAGs only serialized (extra links, for the API server, and timetables).
-
-    And the listener for what runs before the tasks do.
-    """
+    """Registers what Airflow knows of DAGs only serialized: extra links, for the API server, and timetables."""
 
     name = "mlfleet"
     operator_extra_links = [RemoteJobLink()]  # noqa: RUF012 - Airflow reads a plain class attribute
-    listeners = [listener]  # noqa: RUF012
     timetables = [MultipleCronDataIntervalTimetable]  # noqa: RUF012

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.support import workers
+from tests.support.processes import ProcessId
 from tests.support.world import BROKEN, World, commit, git, wait_for
 
 OTHER = "delay-follower"
@@ -41,27 +44,32 @@ def test_it_is_an_import_error_of_its_own_until_it_is_mended(world: World) -> No
 
 
 PROJECTS = ("patient", "patient-git")
-POOL = "patience"
 
 
 @dataclass
 class Broken:
-    """A manifest that was broken while one run waited in the triggerer and the task of another one for its start."""
+    """A manifest that was broken while one run waited in the triggerer and the task of another one for a worker."""
 
     project: str
     manifest: Path
     gate: Path
     deferred: str
-    waiting: str
+    commit: str
+    queued: str = ""
     error: str = ""
-    commit: str = ""
 
 
 @pytest.fixture(scope="module")
-def all_broken(world: World) -> Iterator[dict[str, Broken]]:
+def held() -> set[ProcessId]:
+    """Airflow's workers, while they take no task."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def all_broken(world: World, held: set[ProcessId]) -> Iterator[dict[str, Broken]]:
     """One project of a folder and one of a git repository, broken at the same time."""
     world.wait_for_dag(OTHER)
-    world.pool(POOL, 4)
+    world.pool("patience", 4)
     found = {}
     for project in PROJECTS:
         world.wait_for_dag(project)
@@ -69,26 +77,26 @@ def all_broken(world: World) -> Iterator[dict[str, Broken]]:
         root = repository(world, project)
         gate = root.with_name(f"{root.name}-gate")
         manifest = root / f"include/projects/{project}.yaml"
-        found[project] = Broken(project, manifest, gate, world.airflow.trigger(project), "", commit=head(root))
+        found[project] = Broken(project, manifest, gate, world.airflow.trigger(project), head(root))
     for each in found.values():
         reaches(world, each.project, each.deferred, "deferred")
-    # Without a slot the task of a run is not started.
-    world.pool(POOL, 0)
-    for each in found.values():
-        each.waiting = world.airflow.trigger(each.project)
-    for each in found.values():
-        reaches(world, each.project, each.waiting, "scheduled")
     good = {each.project: each.manifest.read_text() for each in found.values()}
+    held.update(workers.hold(world.settings))
     try:
+        for each in found.values():
+            each.queued = world.airflow.trigger(each.project)
+        for each in found.values():
+            reaches(world, each.project, each.queued, "queued")
         for each in found.values():
             # The new bound would not let a run pass, so that it shows which definition it has.
             said = good[each.project].replace("max: 5", "max: 1").replace("evaluation:", "evaluaton:")
             change(each.manifest, said)
         for each in found.values():
             each.error = appears(world, each.project)
+            reaches(world, each.project, each.queued, "queued")
         yield found
     finally:
-        world.pool(POOL, 4)
+        workers.let_go(held)
         for each in found.values():
             change(each.manifest, good[each.project])
             each.gate.touch()
@@ -146,17 +154,28 @@ def test_a_room_is_told_of_a_run_that_is_late(world: World, broken: Broken) -> N
     wait_for(lambda: [told for told in world.room.told if told.startswith(line)], 90, lambda: str(world.room.told))
 
 
-def test_its_runs_end_and_another_one_starts_with_the_last_good_definition(world: World, broken: Broken) -> None:
-    """The run that waited in the triggerer, the one whose task had not started, and one that begins now."""
+def test_its_runs_end_and_another_one_starts_with_the_last_good_definition(
+    world: World, broken: Broken, held: set[ProcessId]
+) -> None:
+    """The run that waited in the triggerer, the one whose task no worker had taken, and one that begins now."""
     broken.gate.touch()
-    world.pool(POOL, 4)
+    workers.let_go(held)
     project = broken.project
-    for each in (broken.deferred, broken.waiting, world.airflow.trigger(project)):
+    for each in (broken.deferred, broken.queued, world.airflow.trigger(project)):
         assert world.wait_for_run(project, each, 180) == "success", world.logs_of_failures(project, each)
         assert "at most 5" in str(world.airflow.xcom(project, each, "evaluate"))
     assert error(world, project)
     done = f"{project}: run {broken.deferred} succeeded"
     wait_for(lambda: [told for told in world.room.told if told.startswith(done)], 90, lambda: str(world.room.told))
+
+
+def test_its_file_is_not_parsed_more_often_since_a_room_was_told(world: World, broken: Broken) -> None:
+    """The processor ran the callback; see `mlfleet.reparsing`. It parses a file once in 30 s."""
+    parsed = set()
+    for _ in range(10):
+        parsed.add((world.airflow.dag(broken.project) or {})["last_parsed_time"])
+        time.sleep(1)
+    assert len(parsed) <= 2, parsed
 
 
 def test_mended_the_error_is_gone(world: World, broken: Broken) -> None:

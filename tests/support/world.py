@@ -149,12 +149,8 @@ class World:
         return str(self.airflow.run(dag_id, run_id)["state"])
 
     def pool(self, name: str, slots: int) -> None:
-        """Makes Airflow's pool, or changes it."""
-        body = {"name": name, "slots": slots, "include_deferred": False}
-        try:
-            self.airflow.call("POST", "/pools", json=body)
-        except SandboxError:
-            self.airflow.call("PATCH", f"/pools/{name}", json=body)
+        """Makes Airflow's pool."""
+        self.airflow.call("POST", "/pools", json={"name": name, "slots": slots, "include_deferred": False})
 
     @property
     def deployment(self) -> Path:
@@ -204,6 +200,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: Callable[[], st
 def deployment(folder: Path) -> Path:
     """This repository's dags and include in a folder of their own, with projects more, and one that is broken."""
     shutil.copytree(REPOSITORY / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "dags/inherited.py").write_text(INHERITED)
     shutil.copytree(REPOSITORY / "include", folder / "include", symlinks=True)
     for name, text in (("delay-follower", FOLLOWER), ("segments", SEGMENTS)):
         shutil.copytree(folder / "include/pipelines/flight-delay", folder / f"include/pipelines/{name}", symlinks=True)
@@ -211,6 +208,25 @@ def deployment(folder: Path) -> Path:
     (folder / "include/projects/broken.yaml").write_text(BROKEN)
     _add_patient(folder, "patient")
     return folder
+
+
+# Written by hand, and no project's: what its task has of mlfleet it has from the process that forked it.
+INHERITED = """\
+import sys
+from airflow.sdk import dag, task
+
+
+@dag(schedule=None)
+def inherited():
+    @task
+    def modules():
+        return [name for name in sys.modules if name.startswith("mlfleet.")]
+
+    modules()
+
+
+inherited()
+"""
 
 
 def git_deployment(folder: Path) -> Path:

@@ -1,25 +1,28 @@
-"""What a program imports before it forks the processes of tasks, so that none of them has to.
+"""What mlfleet does when a program of Airflow starts: its command line calls `before_command` before each command.
 
-Importing what builds a DAG takes as long as building it, and what reads a manifest or runs a remote job several times
-as long. Where the processes come from:
+The DAG processor is kept from a fault of Airflow (`reparsing`).
 
-* LocalExecutor forks its workers when the scheduler starts (airflow/executors/local_executor.py, ``start``), and each
-  of them forks one process per task: `on_starting` of the plugin's listener.
-* ``airflow celery worker`` forks its pool when it starts, and each process of the pool one per task; no listener is
-  called there (apache-airflow-providers-celery 3.26, cli/celery_command.py): `before_command`.
+What forks the processes of tasks imports for them what they need, so that none of them has to. Importing what builds a
+DAG takes as long as building it, and what reads a manifest or runs a remote job several times as long. LocalExecutor
+forks its workers when the scheduler starts (airflow/executors/local_executor.py, ``start``), and each of them forks one
+process per task; ``airflow celery worker`` forks its pool when it starts, and each process of the pool one per task. A
+task in a pod of its own imports what it needs, as it does Airflow.
 
-A task in a pod of its own imports what it needs, as it does Airflow.
+A listener's ``on_starting`` is no place for it: Airflow calls it while the Job of a program is made, which does not yet
+say of which program it is (airflow/jobs/job.py, base_job_runner.py), and ``airflow celery worker`` makes none.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from airflow.listeners import hookimpl
 from airflow.sdk import conf
+
+from mlfleet.reparsing import forget_callbacks
 
 log = logging.getLogger(__name__)
 PRELOADED = (
@@ -43,24 +46,6 @@ PRELOADED = (
     "mlfleet.triggers.polyaxon",
     "mlfleet.triggers.spinnaker",
 )
-_SCHEDULER = "SchedulerJob"
-_CELERY_WORKER = "'celery', 'worker'"
-
-
-@hookimpl
-def on_starting(component: object) -> None:
-    """Airflow calls it at the start of each of its programs, and of each task, which gain nothing from it."""
-    if getattr(component, "job_type", None) == _SCHEDULER:
-        preload()
-
-
-def before_command(full_command: str = "", **_: object) -> None:
-    """Airflow's command line calls it before each command, with the list of its words as text.
-
-    See airflow/utils/cli.py. What it has for the name of the command is "wrapper" with Celery's.
-    """
-    if _CELERY_WORKER in full_command:
-        preload()
 
 
 def preload() -> None:
@@ -82,3 +67,21 @@ def _sources() -> Iterator[str]:
         source = (bundle.get("kwargs") or {}).get("source")
         if source:
             yield str(source["classpath"]).rpartition(".")[0]
+
+
+_PREPARED: Mapping[tuple[str, ...], Callable[[], None]] = {
+    ("scheduler",): preload,
+    ("celery", "worker"): preload,
+    ("dag-processor",): forget_callbacks,
+}
+
+
+def before_command(**_: object) -> None:
+    """Prepares the program that the words of this process name.
+
+    Airflow hands on the name of the command's function, which Celery's commands hide (airflow/utils/cli.py). What is
+    raised here it logs, and goes on with the command.
+    """
+    for command, prepare in _PREPARED.items():
+        if tuple(sys.argv[1 : 1 + len(command)]) == command:
+            prepare()

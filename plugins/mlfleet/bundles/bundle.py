@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import logging
+import os
 import shutil
 import time
 import weakref
@@ -24,7 +25,7 @@ from airflow.sdk import get_parsing_context
 
 from mlfleet.bundles.branch import stands_at
 from mlfleet.bundles.definition import Definition
-from mlfleet.bundles.layout import Layout, file_names, possible_names
+from mlfleet.bundles.layout import Layout, file_names, on_demand, possible_names, read_loader
 from mlfleet.bundles.seen import Seen
 from mlfleet.errors import ConfigError, ManifestError
 from mlfleet.manifest.naming import is_project_name, selected_name
@@ -59,7 +60,8 @@ class ManifestDagBundle(BaseDagBundle):
     * the DAG processor lays out all projects, and an error of its own for each manifest that cannot be used. The last
       good definition of such a project stays in force: with git that of the last good commit, else the one that the
       storage still holds;
-    * a worker lays out only the project of its task, as of the run's version, in a folder that no one else parses.
+    * a worker lays out only the project of its task, as of the run's version, in a folder that no one else parses;
+    * for a callback of a run the DAG processor does the same, in the process that parses the callback's file.
     """
 
     def __init__(
@@ -75,15 +77,18 @@ class ManifestDagBundle(BaseDagBundle):
             raise ConfigError(f"the bundle {self.name!r} has both `path` and `source`", "dag_bundle_config_list")
         self._config = source or {"classpath": LOCAL, "kwargs": {"path": path or str(_around_dags_folder())}}
         self._per_file = projects_per_file
-        project = project_of(get_parsing_context().dag_id or "")
+        self._last: tuple[str | None, list[Entry], dict[str, str]] | None = None
+        self._calm_until: float | None = None  # None until a refresh has ended well
+        self.serve(project_of(get_parsing_context().dag_id or ""))
+
+    def serve(self, project: str) -> None:
+        """Makes it the bundle of a process that needs this project alone; of one that needs all if it is no name."""
         self._project = project if is_project_name(project) else None
         self._ready = self.version is not None and self._project is not None and self._is_laid_out(self._project)
         # Airflow names a version only where there are versions.
         self.supports_versioning = self._ready or self._source.supports_versioning
         self._pinned = self.version if self.supports_versioning else None
         self._layout = Layout(self._folder())
-        self._last: tuple[str | None, list[Entry], dict[str, str]] | None = None
-        self._calm_until: float | None = None  # None until a refresh has ended well
 
     @functools.cached_property
     def _source(self) -> BaseDagBundle:
@@ -126,7 +131,11 @@ class ManifestDagBundle(BaseDagBundle):
 
         Safe beside other processes and threads: all of it happens under the bundle's lock.
         """
-        if not self._ready:
+        if self._pinned and not self._project:
+            with self.lock():
+                self._layout.add(on_demand(self.name, self._pinned, Layout(self._main_folder).names()))
+                self._forget_callbacks()
+        elif not self._ready:
             with self._locked_with(self._source):
                 self._source.initialize()
                 self._lay_out()
@@ -140,6 +149,10 @@ class ManifestDagBundle(BaseDagBundle):
                 self._source.refresh()
             self._lay_out()
         self._calm_until = time.monotonic() + self._interval
+
+    def projects_of(self, file: str) -> list[str]:
+        """The projects in a file of the DAG processor of this machine; empty when it has no such file now."""
+        return [definition.name for definition in read_loader(self._main_folder / file)]
 
     def get_current_version(self) -> BundleVersion | None:
         """The version of the source; None when it has none."""
@@ -189,7 +202,7 @@ class ManifestDagBundle(BaseDagBundle):
                 refusals = self._refuse(broken, in_force, self._layout.definitions())
         names = file_names(in_force, self._per_file, [path.name for path in self.path.glob("group-*.py")])
         files = {file: [in_force[name] for name in projects] for file, projects in names.items()}
-        written = self._layout.write(files, self._source.path, self._pinned, refusals)
+        written = self._layout.write(files, self._source.path, None, refusals)
         log.info("bundle %s: %d projects, %d refused, %d files written", self.name, len(in_force), len(refusals),
                  len(written))  # fmt: skip
         self._last = version, entries, problems
@@ -311,15 +324,22 @@ class ManifestDagBundle(BaseDagBundle):
                 if folder.name not in in_force:
                     shutil.rmtree(folder, ignore_errors=True)
 
+    def _forget_callbacks(self) -> None:
+        """Removes the folders of versions that had no callback for a day."""
+        os.utime(self.path)
+        for folder in self.path.parent.iterdir():
+            if folder.stat().st_mtime < time.time() - _DAY:
+                shutil.rmtree(folder, ignore_errors=True)
+
     @property
     def _main_folder(self) -> Path:
         return self.base_dir / "layout"
 
     def _folder(self) -> Path:
-        """The DAG processor has one folder; each version and each project of a worker has its own."""
-        if self._project is None and self._pinned is None:
-            return self._main_folder
-        return self.base_dir / "workers" / (self._pinned or _CURRENT) / (self._project or _FLEET)
+        """The DAG processor has one folder, and one for callbacks of each version; each project of a worker its own."""
+        if self._project:
+            return self.base_dir / "workers" / (self._pinned or _CURRENT) / self._project
+        return self.base_dir / "callbacks" / self._pinned if self._pinned else self._main_folder
 
     def _source_version(self) -> str | None:
         if not self.supports_versioning:
@@ -346,7 +366,7 @@ class ManifestDagBundle(BaseDagBundle):
 
 
 _CURRENT = "current"
-_FLEET = "_fleet"
+_DAY = 86_400
 
 
 def _around_dags_folder() -> Path:

@@ -58,13 +58,24 @@ class Layout:
         self._written = wanted
         return sorted(changed)
 
+    def add(self, texts: Mapping[str, str]) -> None:
+        """Writes the files, by name, that are not there yet."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        there = set(self.names())
+        for name, text in texts.items():
+            if name not in there:
+                self._put(name, text)
+
+    def names(self) -> list[str]:
+        """The names of the files that hold projects."""
+        return sorted(path.name for path in self.folder.glob(f"*{_SUFFIX}"))
+
     def definitions(self) -> dict[str, Definition]:
         """What the files of the folder hold now, by project; a file that cannot be read counts as absent."""
         found = {}
-        for name in self._present():
-            if not name.startswith(f"{BROKEN}/") and name.endswith(_SUFFIX):
-                for definition in read_loader(self.folder / name):
-                    found[definition.name] = definition
+        for name in self.names():
+            for definition in read_loader(self.folder / name):
+                found[definition.name] = definition
         return found
 
     def definition(self, project: str, names: Iterable[str]) -> Definition | None:
@@ -140,6 +151,21 @@ def loader_text(definitions: Sequence[Definition], root: Path, commit: str | Non
         fields = "".join(f" {field!r}: {getattr(item, field)!r}," for field in _FIELDS)
         lines += [f"{{{fields} 'text': r'''", _quoted(item.text), "'''},"]
     return "\n".join([*lines, "]))", ""])
+
+
+def on_demand(bundle: str, version: str, names: Iterable[str]) -> dict[str, str]:
+    """Files that find their projects as of a version when they are parsed, by name."""
+    return {
+        name: "\n".join([
+            f'"""Airflow DAGs as of {version}, for callbacks. Made by mlfleet."""',
+            "",
+            "from mlfleet.bundles.loader import dags_at",
+            "",
+            f"globals().update(dags_at({bundle!r}, {version!r}, {name!r}))",
+            "",
+        ])
+        for name in names
+    }  # fmt: skip
 
 
 def read_loader(path: Path) -> list[Definition]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, get_parsing_context
 
@@ -12,6 +13,9 @@ from mlfleet.bundles.definition import Definition
 from mlfleet.factory.dags import build_dags
 from mlfleet.manifest.known import UNKNOWN_COMMIT, commit_of
 from mlfleet.manifest.parts import project_of
+
+if TYPE_CHECKING:
+    from mlfleet.bundles.bundle import ManifestDagBundle
 
 
 def dags_of(root: str, commit: str | None, entries: Sequence[Mapping[str, Any]]) -> dict[str, DAG]:
@@ -33,4 +37,22 @@ def dags_of(root: str, commit: str | None, entries: Sequence[Mapping[str, Any]])
             definition = Definition(**entry)
             dags = build_dags(definition.plan(Path(root), commit), wanted)
             found |= {f"dag_{definition.digest}_{number}": dag for number, dag in enumerate(dags)}
+    return found
+
+
+def dags_at(bundle: str, version: str, file: str) -> dict[str, DAG]:
+    """The DAGs that projects had at a version which are in a file of the DAG processor today, for a callback of a run.
+
+    Each is laid out as for a task of it; one that was not there then, or no good, is as it is today.
+    """
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    bundles: Any = DagBundlesManager()  # type: ignore[no-untyped-call]
+    ours: ManifestDagBundle = bundles.get_bundle(bundle, version)
+    found: dict[str, DAG] = {}
+    for project in ours.projects_of(file):
+        ours.serve(project)
+        ours.initialize()
+        laid_out = runpy.run_path(str(next(ours.path.glob("*.py"))))
+        found |= {name: dag for name, dag in laid_out.items() if isinstance(dag, DAG)}
     return found

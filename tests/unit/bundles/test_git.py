@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,18 +226,3 @@ def test_folders_of_versions_that_airflow_has_cleaned_up_are_removed(git_repo: R
     shutil.rmtree(git_repo.storage / "projects" / "versions" / first)
     git_repo.worker("prices", git_repo.git_bundle, version=second)
     assert not folder.exists()
-
-
-def test_without_a_project_a_version_has_all_of_them(git_repo: Repo) -> None:
-    """Callbacks of the DAG processor are run by a process that is not told which DAG it is for."""
-    first = git_repo.git("rev-parse", "HEAD")
-    git_repo.manifest("toys").unlink()
-    git_repo.commit()
-    main = git_repo.git_bundle()
-    main.initialize()
-    before = files(main)
-    bundle = git_repo.git_bundle(first)
-    bundle.initialize()
-    assert set(files(bundle)) == {"cards.py", "prices.py", "toys.py"}
-    assert files(main) == before
-    assert isinstance(bundle.path, Path)

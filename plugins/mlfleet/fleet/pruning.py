@@ -16,6 +16,7 @@ from mlfleet.clients.kfp import KFPClient, PipelineVersion
 from mlfleet.clients.kfp_catalog import KFPCatalog
 from mlfleet.errors import ConfigError, MlfleetError
 from mlfleet.fleet.git import Git
+from mlfleet.fleet.together import together
 from mlfleet.manifest.pipeline_versions import branch_slug, slug_in
 
 
@@ -92,7 +93,7 @@ async def remove(client: KFPClient, old: Sequence[Old], parallel: int = 8) -> li
                 return Old(each.project, each.version, str(error))
         return each
 
-    return await asyncio.gather(*(one(each) for each in old))
+    return await together(one(each) for each in old)
 
 
 async def _used(client: KFPClient) -> set[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlfleet.errors import MlfleetError
 from mlfleet.fleet.managed import ManagedSystem
 from mlfleet.fleet.resources import Found, Kind
+from mlfleet.fleet.together import together
 from mlfleet.fleet.wanted import Wanted
 
 
@@ -31,7 +31,7 @@ class Reading:
 
 async def read_all(systems: Sequence[ManagedSystem], wanted: Wanted) -> Reading:
     """Asks all systems; one that cannot be read keeps no other from it. Closes their connections."""
-    results = await asyncio.gather(*(_read(system, wanted) for system in systems))
+    results = await together(_read(system, wanted) for system in systems)
     found = [thing for result in results if not isinstance(result, Unread) for thing in result]
     return Reading(tuple(found), tuple(result for result in results if isinstance(result, Unread)))
 

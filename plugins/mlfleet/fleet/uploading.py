@@ -16,6 +16,7 @@ from mlfleet.clients.kfp import KFPClient, PipelineVersion, Predicate
 from mlfleet.errors import MlfleetError, OutcomeUnknown
 from mlfleet.fleet.compiling import Compiled
 from mlfleet.fleet.ir import as_yaml, content_hash, first_difference, stored
+from mlfleet.fleet.together import together
 from mlfleet.manifest.pipeline_versions import branch_slug, slug_in, version_name
 
 # Of a branch, newest first; more only when branches have names that begin alike.
@@ -78,7 +79,7 @@ async def upload_all(
             except MlfleetError as error:
                 return Uploaded(compiled.declared.project, Action.FAILED, source.version, str(error))
 
-    return await asyncio.gather(*(one(compiled) for compiled in pipelines))
+    return await together(one(compiled) for compiled in pipelines)
 
 
 async def _upload(

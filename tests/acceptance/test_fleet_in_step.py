@@ -52,7 +52,7 @@ def test_pools(world: World, deployment: Path, tmp_path: Path) -> None:
     root = tmp_path / "repository"
     shutil.copytree(deployment / "include", root / "include", symlinks=True)
     (root / "include" / "environments" / "dev.yaml").write_text(POOLS)
-    # It names a pool that the tests of broken manifests open and close.
+    # It names a pool that the tests of broken manifests make.
     (root / "include" / "projects" / "patient.yaml").unlink()
 
     def pools() -> list[str]:

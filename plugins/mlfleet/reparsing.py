@@ -13,14 +13,20 @@ import functools
 import logging
 from typing import Any
 
+import attrs
+
 log = logging.getLogger(__name__)
 
 
 def forget_callbacks() -> None:
-    """From now on the DAG processor forgets its notes of files at a version before it looks for files to parse."""
+    """From now on the DAG processor forgets its notes of files at a version before it looks for files to parse.
+
+    Raises AttributeError, and changes nothing, for an Airflow that keeps them otherwise.
+    """
     from airflow.dag_processing.manager import DagFileProcessorManager
 
     prepare = DagFileProcessorManager.prepare_file_queue
+    attrs.fields(DagFileProcessorManager)._file_stats  # noqa: B018 - raises where there is none
 
     @functools.wraps(prepare)
     def prepare_file_queue(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import attrs
 import pytest
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager, DagFileStat
 
+from mlfleet.reparsing import forget_callbacks
 from mlfleet.starting import before_command
 
 TODAY = DagFileInfo(rel_path=Path("prices.py"), bundle_name="projects", bundle_path=Path(__file__).parent)
@@ -44,6 +46,18 @@ def test_with_us_it_parses_what_is_due(processor: DagFileProcessorManager, monke
     before_command()
     assert queued(processor) == [OTHER]
     assert processor._file_stats[TODAY].run_count == 1
+
+
+def test_an_airflow_that_keeps_its_notes_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    @attrs.define
+    class Manager:
+        def prepare_file_queue(self) -> str:
+            return "of that Airflow"
+
+    monkeypatch.setattr("airflow.dag_processing.manager.DagFileProcessorManager", Manager)
+    with pytest.raises(AttributeError):
+        forget_callbacks()
+    assert Manager().prepare_file_queue() == "of that Airflow"
 
 
 def test_no_other_program_of_airflow_is_changed(
